@@ -1,0 +1,222 @@
+"""How progress reaches a person, and how a run that is told to stop reaches the work.
+
+In a terminal one bar per piece of work, several at once (`Bars`); elsewhere a line when the size is known and one every
+30 seconds after that, so that a CI log shows life and stays short (`Lines`); or none (`Watch`). Every meter raises
+Interrupted once the run is told to stop.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from recipes.errors import Interrupted
+from recipes.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+    from recipes.progress import Meter
+
+#: Seconds between two lines about the same work where there is no terminal, and until the first.
+LINE_SECONDS = 30.0
+FIRST_LINE_SECONDS = 2.0
+
+
+class Console(Protocol):
+    """Progress on a stream that other text is written to as well."""
+
+    def meter(self, label: str, total: int | None = None) -> AbstractContextManager[Meter]:
+        """See `recipes.progress.Progress`."""
+
+    def note(self, message: str) -> None:
+        """See `recipes.progress.Progress`."""
+
+    def write(self, text: str) -> None:
+        """Write `text`, above the bars where there are any."""
+
+    def close(self) -> None:
+        """Stop showing progress."""
+
+
+def console(stream: TextIO, stop: threading.Event) -> Console:
+    """Return what suits `stream`: bars in a terminal, lines elsewhere."""
+    return Bars(stream, stop) if stream.isatty() else Lines(stream, stop)
+
+
+def tell(stream: TextIO, text: str) -> None:
+    """Write `text` at once. Whoever stopped reading (``| head``) is told no more, and the work goes on."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        # What is still buffered would fail again when Python closes the stream.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class _StoppableMeter:
+    """A meter that nobody reads; `advance` raises Interrupted once the run is told to stop."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def advance(self, count: int) -> None:
+        """See `recipes.progress.Meter`."""
+        if self._stop.is_set():
+            raise Interrupted("stopped before it was finished; the same command goes on from here")
+
+    def expect(self, total: int | None) -> None:
+        """See `recipes.progress.Meter`."""
+
+
+class Watch:
+    """The progress of a run whose reporter shows none: doit's own, JSON among them.
+
+    Notes go to standard error, which leaves the reporter's output alone: a warning is to be seen in any case.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
+        """See `recipes.progress.Progress`."""
+        yield _StoppableMeter(self._stop)
+
+    def note(self, message: str) -> None:
+        """See `recipes.progress.Progress`."""
+        tell(sys.stderr, f"larder: {message}\n")
+
+
+class Lines:
+    """Progress as plain lines."""
+
+    def __init__(self, stream: TextIO, stop: threading.Event) -> None:
+        self.stop = stop
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Write `text` as it is."""
+        with self._lock:
+            tell(self._stream, text)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def note(self, message: str) -> None:
+        """See `recipes.progress.Progress`."""
+        self.write(f"   {message}\n")
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
+        """See `recipes.progress.Progress`."""
+        yield _LineMeter(self, label, total)
+
+
+class _LineMeter(_StoppableMeter):
+    def __init__(self, lines: Lines, label: str, total: int | None) -> None:
+        super().__init__(lines.stop)
+        self._lines = lines
+        self._label = label
+        self._total = total
+        self._done = 0
+        self._began = time.monotonic()
+        # Most work is done before anybody would read about it.
+        self._next = self._began + FIRST_LINE_SECONDS
+        self._lock = threading.Lock()
+
+    def expect(self, total: int | None) -> None:
+        """See `recipes.progress.Meter`."""
+        self._total = total
+
+    def advance(self, count: int) -> None:
+        """See `recipes.progress.Meter`."""
+        super().advance(count)
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if now < self._next:
+                return
+            self._next = now + LINE_SECONDS
+            self._lines.note(self._line(now - self._began))
+
+    def _line(self, seconds: float) -> str:
+        if not self._done:
+            return f"{self._label} …"
+        rate = self._done / seconds
+        if not self._total:
+            return f"{self._label}: {format_size(self._done)}, {format_size(int(rate))}/s"
+        left = max(0.0, (self._total - self._done) / rate)
+        return (
+            f"{self._label}: {100 * self._done // self._total} % of {format_size(self._total)}, "
+            f"{format_size(int(rate))}/s, {format_duration(left)} left"
+        )
+
+
+class Bars:
+    """Progress as one bar per piece of work, with rate and time left."""
+
+    def __init__(self, stream: TextIO, stop: threading.Event) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import Progress as RichProgress
+
+        self._stop = stop
+        self._rich = RichProgress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=stream, highlight=False),
+            transient=True,
+        )
+        self._rich.start()
+
+    def write(self, text: str) -> None:
+        """Write `text` above the bars."""
+        self._rich.console.print(text, end="", markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Remove the bars."""
+        self._rich.stop()
+
+    def note(self, message: str) -> None:
+        """See `recipes.progress.Progress`."""
+        self.write(f"   {message}\n")
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
+        """See `recipes.progress.Progress`."""
+        task = self._rich.add_task(label, total=total)
+        try:
+            yield _BarMeter(self._rich, task, self._stop)
+        finally:
+            self._rich.remove_task(task)
+
+
+class _BarMeter(_StoppableMeter):
+    def __init__(self, rich: RichProgress, task: TaskID, stop: threading.Event) -> None:
+        super().__init__(stop)
+        self._rich = rich
+        self._task = task
+
+    def expect(self, total: int | None) -> None:
+        """See `recipes.progress.Meter`."""
+        self._rich.update(self._task, total=total)
+
+    def advance(self, count: int) -> None:
+        """See `recipes.progress.Meter`."""
+        super().advance(count)
+        self._rich.advance(self._task, count)

@@ -1,0 +1,148 @@
+"""Frozen values that everything else speaks of; no I/O.
+
+The words are the ones of the README: an *image* has a *source*; `resolve` turns the source into an *identity*; a
+derivation leaves an *artifact* and a *receipt* that says what it is and what it came from.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    import hashlib
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Arch = Literal["x86_64", "aarch64"]
+Kind = Literal["disk", "rootfs"]
+
+#: The kinds of artifact that an image of each kind can have, inputs before what is made from them.
+DERIVABLE: Mapping[Kind, tuple[str, ...]] = {"disk": ("fetch", "content", "raw"), "rootfs": ("fetch", "content")}
+
+#: What a virtual disk may claim, unless images.toml or the command line says otherwise.
+DEFAULT_MAX_VIRTUAL_SIZE = "2TiB"
+
+#: Hex digits of each digest algorithm that a source may be pinned with.
+DIGEST_LENGTHS = {"sha256": 64, "sha512": 128}
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A digest as OCI writes it: ``algorithm:hex`` (OCI image-spec, descriptor.md, "Digests")."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``sha256:…`` or ``sha512:…``; raise ValueError with the reason where it is neither."""
+        algorithm, colon, digits = text.partition(":")
+        if not colon or algorithm not in DIGEST_LENGTHS:
+            raise ValueError(f"expected sha256:HEX or sha512:HEX, got {text!r}")
+        digits = digits.lower()
+        expected = DIGEST_LENGTHS[algorithm]
+        if not re.fullmatch(r"[0-9a-f]*", digits):
+            raise ValueError(f"{algorithm} takes hexadecimal digits only, got {digits!r}")
+        if len(digits) != expected:
+            raise ValueError(f"{algorithm} takes {expected} hexadecimal digits, got {len(digits)}")
+        return cls(algorithm, digits)
+
+    def hasher(self) -> hashlib._Hash:
+        """Return a new hash object of this digest's algorithm."""
+        import hashlib
+
+        return hashlib.new(self.algorithm)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image comes from. One of `digest` (pinned) and `checksums` (floating) is set, or both."""
+
+    urls: tuple[str, ...]
+    digest: Digest | None = None
+    size: int | None = None
+    checksums: str | None = None
+    #: What to look for in `checksums`, as many trailing segments of a path as it has; ``*`` stands for what moves.
+    pattern: str | None = None
+    signature: str | None = None
+    keyring: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One ``[images.NAME]`` of images.toml, for one architecture."""
+
+    name: str
+    arch: Arch
+    kind: Kind
+    source: Source
+    title: str = ""
+    #: The kinds of artifact that this project asks for.
+    derive: tuple[str, ...] = ()
+    prewarm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What upstream serves now: the result of resolving a source."""
+
+    urls: tuple[str, ...]
+    digest: Digest
+    #: Bytes of the wrapper, where they are known before the download.
+    size: int | None = None
+    #: Digest of the content, where upstream publishes that too.
+    content: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHash:
+    """A blkhash: a digest of a disk's content that costs its data, not its size.
+
+    The value does not describe itself, so the three parameters that determine it travel with it.
+    """
+
+    #: The inner digest: ``sha256`` or ``blake3``.
+    algorithm: str
+    #: Bytes of a block.
+    block_size: int
+    #: Version of the construction: the release of blkhash that introduced it.
+    construction: str
+    hex: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """The bytes as downloaded."""
+
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The wrapper without its outer compression."""
+
+    digest: Digest
+    size: int
+    #: Name of the format, as `recipes.formats.probe` gives it.
+    format: str
+    #: Bytes of the virtual disk, where the content is a disk image.
+    virtual_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file in the cache as it was when its receipt was written."""
+
+    #: Bytes, holes included (``st_size``).
+    size: int = 0
+    #: Bytes that the file system allotted (``st_blocks``).
+    allocated: int = 0
+    mtime_ns: int = 0
+    digest: Digest | None = None
+    blkhash: BlockHash | None = None

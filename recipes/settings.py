@@ -1,0 +1,93 @@
+"""What the environment says: the LARDER_* variables and their defaults."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, cast
+
+from .errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .model import Arch
+
+#: Other names of an architecture -> the one that images.toml uses.
+ARCH_ALIASES = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "x64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+}
+
+
+def processors() -> int:
+    """Return how many processors this process may use: containers and CI pin it to fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "").strip().lower()
+    if value in ("", "0", "no", "false", "off"):
+        return False
+    if value in ("1", "yes", "true", "on"):
+        return True
+    raise SettingsError(f"{name}: expected 1 or 0, got {value!r}")
+
+
+def _arch(environ: Mapping[str, str]) -> Arch:
+    asked = environ.get("LARDER_ARCH", "").strip() or os.uname().machine
+    known = ARCH_ALIASES.get(asked.lower())
+    if known is None:
+        raise SettingsError(
+            f"LARDER_ARCH: expected x86_64 or aarch64, got {asked!r}",
+            hint="set LARDER_ARCH to the architecture whose images you want",
+        )
+    return cast("Arch", known)
+
+
+def _jobs(environ: Mapping[str, str]) -> int:
+    text = environ.get("LARDER_JOBS", "").strip()
+    if not text:
+        return processors()
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise SettingsError(f"LARDER_JOBS: expected a number of threads from 1 to 256, got {text!r}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one run."""
+
+    cache: Path
+    images: Path
+    arch: Arch
+    offline: bool
+    #: Fail where upstream's checksum list cannot be had, instead of using the last good copy.
+    strict: bool
+    #: A build server: nobody runs the same command twice in a row, so lists are asked for each time.
+    ci: bool
+    #: Threads inside one conversion.
+    jobs: int
+
+    @classmethod
+    def from_environ(cls, here: Path, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment; `here` is the folder of dodo.py, where images.toml is by default."""
+        environ = os.environ if environ is None else environ
+        cache = environ.get("LARDER_CACHE", "")
+        if not cache:
+            import platformdirs
+
+            cache = platformdirs.user_cache_dir("larder", appauthor=False)
+        return cls(
+            cache=Path(cache).expanduser().absolute(),
+            images=Path(environ.get("LARDER_IMAGES") or here / "images.toml").expanduser().absolute(),
+            arch=_arch(environ),
+            offline=_flag(environ, "LARDER_OFFLINE"),
+            strict=_flag(environ, "LARDER_STRICT"),
+            ci=environ.get("CI", "").lower() not in ("", "0", "false"),
+            jobs=_jobs(environ),
+        )

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import os
+import threading
+
+import pytest
+
+from recipes import console
+from recipes.errors import Interrupted
+from recipes.progress import SILENCE
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+def test_lines_are_few(stop: threading.Event, clock: Clock) -> None:
+    stream = io.StringIO()
+    with console.console(stream, stop).meter("fetch:a", 100 << 20) as meter:
+        for _ in range(61):
+            clock.now += 1
+            meter.advance(1 << 20)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "   fetch:a: 2 % of 100.0 MiB, 1.0 MiB/s, 1 min 38 s left"
+    assert len(lines) == 2
+
+
+def test_lines_without_a_total(stop: threading.Event, clock: Clock) -> None:
+    stream = io.StringIO()
+    with console.console(stream, stop).meter("fetch:a") as meter:
+        clock.now += 4
+        meter.advance(4096)
+    assert stream.getvalue() == "   fetch:a: 4.0 KiB, 1.0 KiB/s\n"
+
+
+def test_quick_work_says_nothing(stop: threading.Event) -> None:
+    stream = io.StringIO()
+    with console.console(stream, stop).meter("fetch:a", 10) as meter:
+        meter.advance(10)
+    assert stream.getvalue() == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_in_a_terminal(stop: threading.Event) -> None:
+    stream = Terminal()
+    shown = console.console(stream, stop)
+    with shown.meter("fetch:a") as first, shown.meter("raw:b", 10) as second:
+        first.expect(20)
+        first.advance(5)
+        second.advance(10)
+        shown.note("[bold]not markup[/bold]")
+    shown.close()
+    assert "[bold]not markup[/bold]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_work_that_is_told_to_stop_stops(stop: threading.Event, stream: io.StringIO) -> None:
+    shown = console.console(stream, stop)
+    with shown.meter("fetch:a") as meter:
+        meter.advance(1)
+        stop.set()
+        with pytest.raises(Interrupted):
+            meter.advance(0)
+    shown.close()
+    with console.Watch(stop).meter("fetch:a") as meter, pytest.raises(Interrupted):
+        meter.advance(0)
+    with SILENCE.meter("fetch:a") as meter:
+        meter.advance(0)
+
+
+def test_a_reader_that_left_is_told_no_more() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:
+        console.tell(stream, "one\n")
+        console.tell(stream, "two\n")

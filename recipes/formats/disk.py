@@ -1,0 +1,118 @@
+"""Any disk image that larder reads, to RAW."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+
+from .blkhash import BlockHasher, of_file
+from .probe import RAW_FORMATS, probe
+from .qcow2 import Qcow2
+from .qcow2_convert import convert
+from .qcow2_header import SECTOR
+from .sparse import SparseFile, clone, removed_on_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recipes.model import BlockHash
+    from recipes.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class RawDisk:
+    """What a disk image was, and how it became RAW."""
+
+    #: Name of the source's format, as `recipes.formats.probe` gives it.
+    source_format: str
+    #: Bytes of the disk, a multiple of 512.
+    virtual_size: int
+    #: Of the RAW file; None where nobody asked for it.
+    blkhash: BlockHash | None
+    method: Literal["convert", "reflink", "copy"]
+
+
+def to_raw(
+    source: Path,
+    destination: Path,
+    *,
+    jobs: int,
+    max_virtual_size: int,
+    progress: Progress,
+    label: str,
+    blkhash: bool = True,
+    durable: bool = True,
+) -> RawDisk:
+    """Write the disk image at `source` to `destination`, which must not exist, as a sparse RAW file.
+
+    The result is what ``qemu-img convert -O raw`` gives, to the byte, and it is on the disk if it is to be `durable`.
+    After an error nothing is at `destination`. `jobs` is the number of threads. Meters called `label` are told the
+    bytes of data.
+
+    Errors: `UnsupportedFeature` for another format, `CorruptImage`, `LimitExceeded` for more than `max_virtual_size`
+    bytes, `NoSpace`, `StoreError` for what the operating system refuses.
+    """
+    job = _Job(source, destination, jobs, max_virtual_size, progress, label, blkhash, durable)
+    try:
+        name = probe(source)
+        if name == "qcow2":
+            return job.from_qcow2()
+        if name in RAW_FORMATS:
+            return job.from_raw(name)
+    except OSError as error:
+        raise StoreError(f"{error.filename or source}: {error.strerror}") from error
+    raise UnsupportedFeature(
+        f"{source}: a disk image in the format {name} is not supported yet",
+        hint="larder reads QCOW2 and RAW; qemu-img convert makes them from most others",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What `to_raw` was asked for."""
+
+    source: Path
+    destination: Path
+    jobs: int
+    max_virtual_size: int
+    progress: Progress
+    label: str
+    blkhash: bool
+    durable: bool
+
+    def from_qcow2(self) -> RawDisk:
+        hasher = BlockHasher() if self.blkhash else None
+        with self.source.open("rb", buffering=0) as file:
+            image = Qcow2(file.fileno(), self.source, max_virtual_size=self.max_virtual_size)
+            size = image.header.virtual_size
+            with (
+                SparseFile(self.destination, durable=self.durable) as target,
+                removed_on_error(self.destination),
+                self.progress.meter(self.label) as meter,
+            ):
+                convert(image, target, jobs=self.jobs, meter=meter, hasher=hasher)
+        return RawDisk("qcow2", size, hasher.result(size) if hasher else None, "convert")
+
+    def from_raw(self, name: str) -> RawDisk:
+        # Disks have whole sectors; QEMU and Apple's Virtualization.framework insist on it.
+        size = -(-self.source.stat().st_size // SECTOR) * SECTOR
+        if size > self.max_virtual_size:
+            raise LimitExceeded(
+                f"{self.source}: the disk has {size} bytes, more than the {self.max_virtual_size} that are allowed",
+                hint="raise max-virtual-size in images.toml if that is what you want",
+            )
+        with self.progress.meter(self.label) as meter:
+            method = clone(self.source, self.destination, meter=meter, durable=self.durable)
+        with removed_on_error(self.destination):
+            if self.destination.stat().st_size != size:
+                with self.destination.open("r+b") as file:
+                    file.truncate(size)
+                    if self.durable:
+                        os.fsync(file.fileno())
+            if not self.blkhash:
+                return RawDisk(name, size, None, method)
+            with self.progress.meter(self.label) as meter:
+                return RawDisk(name, size, of_file(self.destination, jobs=self.jobs, meter=meter), method)

@@ -1,0 +1,143 @@
+"""Threads that hand chunks on in order, through queues of bounded size.
+
+An error anywhere ends everything: it is raised to whoever feeds or reads, once the threads have ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from queue import SimpleQueue
+from threading import Condition, Semaphore, Thread
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+
+
+class _Lane:
+    """What one task has made and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self.chunks: deque[bytes] = deque()
+        self.held = 0
+        self.ended = False
+        self.error: BaseException | None = None
+
+
+def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Iterator[bytes]:
+    """Yield the chunks of every task, those of the first task first, while `workers` threads work ahead.
+
+    A task waits once `room` bytes of its chunks wait to be taken, so what is held is `room` bytes and a
+    chunk for each worker and for the task that is being read. That one always has a thread: tasks start in order.
+    """
+    changed = Condition()
+    stopped = False
+
+    def work(lane: _Lane, task: Iterator[bytes]) -> None:
+        try:
+            for chunk in task:
+                with changed:
+                    changed.wait_for(lambda: lane.held < room or stopped)
+                    if stopped:
+                        return
+                    lane.chunks.append(chunk)
+                    lane.held += len(chunk)
+                    changed.notify_all()
+        except BaseException as error:
+            lane.error = error
+        finally:
+            with changed:
+                lane.ended = True
+                changed.notify_all()
+
+    todo = iter(tasks)
+    lanes: deque[_Lane] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            while True:
+                for task in islice(todo, workers + 1 - len(lanes)):
+                    lanes.append(_Lane())
+                    pool.submit(work, lanes[-1], task)
+                if not lanes:
+                    return
+                yield from _drain(lanes.popleft(), changed)
+        finally:
+            with changed:
+                stopped = True
+                changed.notify_all()
+
+
+def _drain(lane: _Lane, changed: Condition) -> Iterator[bytes]:
+    while True:
+        with changed:
+            changed.wait_for(lambda: lane.chunks or lane.ended)
+            if not lane.chunks:
+                break
+            chunk = lane.chunks.popleft()
+            lane.held -= len(chunk)
+            changed.notify_all()
+        yield chunk
+    if lane.error:
+        raise lane.error
+
+
+class _Abort(Exception):
+    """Ends a stage whose feeder has given up."""
+
+
+class Stage(Generic[T]):
+    """A thread that runs `consume` over the chunks that are `put`; `room` chunks may wait for it.
+
+    Leave the context without `finish`, and `consume` ends by an exception at its next chunk.
+    """
+
+    def __init__(self, consume: Callable[[Iterator[bytes]], T], *, room: int = 4) -> None:
+        self._consume = consume
+        self._queue: SimpleQueue[bytes | type[_Abort] | None] = SimpleQueue()
+        self._room = Semaphore(room)
+        self._error: BaseException | None = None
+        self._result: list[T] = []
+        # A daemon: an interruption between its start and the body of the context leaves nobody to end it.
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(_Abort)
+        self._thread.join()
+
+    def put(self, chunk: bytes) -> None:
+        """Hand `chunk` on, or raise the error by which `consume` ended."""
+        self._room.acquire()
+        if self._error:
+            raise self._error
+        self._queue.put(chunk)
+
+    def finish(self) -> T:
+        """Say that no chunk follows; return what `consume` returned, or raise its error."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return self._result[0]
+
+    def _chunks(self) -> Iterator[bytes]:
+        while (item := self._queue.get()) is not None:
+            if not isinstance(item, bytes):
+                raise _Abort
+            yield item
+            self._room.release()
+
+    def _run(self) -> None:
+        try:
+            self._result.append(self._consume(self._chunks()))
+        except BaseException as error:
+            self._error = error
+            # The feeder may be waiting for room that nobody would make any more.
+            self._room.release()

@@ -1,0 +1,165 @@
+"""From a wrapper to its content in one pass: decode, digest, leave holes, and hash the blocks of a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.model import BlockHash, Content, Digest
+
+from . import compression, probe
+from .blkhash import BlockHasher
+from .pipeline import Stage
+from .qcow2_header import SECTOR
+from .sparse import CHUNK, SparseFile, removed_on_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from recipes.progress import Progress
+
+#: Where a QCOW2 header says how large the disk is (docs/interop/qcow2.txt, "Header"). Its other fields are checked when
+#: the content is read as a disk.
+_QCOW2_SIZE = slice(24, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapped:
+    """What `unwrap` found."""
+
+    codec: str
+    content: Content
+    #: Of the content, where that is a raw disk.
+    blkhash: BlockHash | None
+
+
+def content_limit(wrapper_size: int, max_virtual_size: int) -> int:
+    """Return the bytes of content that a wrapper of `wrapper_size` may have.
+
+    Deflate expands 1032 times at the most, and real disks are not all zeros, so 1000 times the wrapper and a free GiB
+    refuse no honest gzip file, and a small bomb ends within seconds, whatever `max_virtual_size` allows. xz and zstd
+    are held to the same although they expand zeros much further: an almost empty disk of many GiB in one of them is
+    refused.
+    """
+    return min(max_virtual_size, (1 << 30) + 1000 * wrapper_size)
+
+
+def unwrap(
+    source: Path, destination: Path, *, jobs: int, limit: int, progress: Progress, label: str, durable: bool = True
+) -> Unwrapped:
+    """Undo the compression of `source` into the new sparse file `destination`.
+
+    `limit` is the most bytes that the content may have. The meter called `label` counts bytes of the wrapper. On
+    success `destination` is complete, and on the disk if it is to be `durable`; after any error nothing is there.
+    Content that is no multiple of a sector stays as it is. Memory: `compression.decompress`, and 4 MiB of queues.
+
+    Errors: those of `compression.decompress`; `LimitExceeded`, before anything is decoded where the wrapper declares
+    its size; `UnsupportedFeature` where `source` is not compressed; `NoSpace`; `StoreError` for what else the operating
+    system refuses, an existing `destination` among it.
+    """
+    try:
+        return _unwrap(source, destination, jobs, limit, progress, label, durable)
+    except OSError as error:
+        raise StoreError(f"{error.filename or destination}: {error.strerror}") from error
+
+
+def _unwrap(
+    source: Path, destination: Path, jobs: int, limit: int, progress: Progress, label: str, durable: bool
+) -> Unwrapped:
+    codec = compression.probe_codec(source)
+    if codec is None:
+        raise UnsupportedFeature(
+            f"{source}: expected one of {', '.join(compression.CODECS)}, found {probe.probe(source)}"
+        )
+    declared = compression.declared_size(source, codec)
+    if declared is not None and declared > limit:
+        raise LimitExceeded(f"{source}: {codec}: declares {declared} bytes of content, and the limit is {limit}")
+
+    with (
+        progress.meter(label, source.stat().st_size) as meter,
+        removed_on_error(destination),
+        SparseFile(destination, durable=durable) as file,
+        Stage(_sha256) as digest,
+        Stage(lambda chunks: _write(file, chunks)) as writer,
+        closing(compression.decompress(source, codec, jobs=jobs, read=meter.advance)) as chunks,
+    ):
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise LimitExceeded(f"{source}: {codec}: expands to more than the limit of {limit} bytes of content")
+            digest.put(chunk)
+            writer.put(chunk)
+            # Minutes of zeros come out of a few bytes: let an interruption through.
+            meter.advance(0)
+        hasher = writer.finish()
+        file.finish(size)
+        content = describe(file.fileno(), size, digest.finish())
+    blkhash = hasher.result(size) if hasher and content.format in probe.RAW_FORMATS else None
+    return Unwrapped(codec, content, blkhash)
+
+
+def _sha256(chunks: Iterator[bytes]) -> Digest:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return Digest("sha256", digest.hexdigest())
+
+
+def _write(file: SparseFile, chunks: Iterator[bytes]) -> BlockHasher | None:
+    """Write the content, and hash its blocks if it begins as a disk does."""
+    hasher: BlockHasher | None = BlockHasher()
+    offset = 0
+    for view in _batches(chunks):
+        if offset == 0 and probe.detect(bytes(view[: probe.HEAD])) not in probe.RAW_FORMATS:
+            hasher = None
+        file.pwrite(view, offset)
+        if hasher:
+            hasher.update(offset, view)
+        offset += len(view)
+    return hasher
+
+
+def _batches(chunks: Iterator[bytes]) -> Iterator[memoryview]:
+    """Yield the same bytes in pieces of `CHUNK`, the last one shorter; each is valid until the next is asked for."""
+    buffer = memoryview(bytearray(CHUNK))
+    filled = 0
+    for chunk in chunks:
+        if not filled and len(chunk) == CHUNK:
+            yield memoryview(chunk)
+            continue
+        rest = memoryview(chunk)
+        while rest:
+            piece = rest[: CHUNK - filled]
+            buffer[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            rest = rest[len(piece) :]
+            if filled == CHUNK:
+                yield buffer
+                filled = 0
+    if filled:
+        yield buffer[:filled]
+
+
+def describe(fd: int, size: int, digest: Digest) -> Content:
+    """Return what the content in the open file `fd` is; it has `size` bytes, and `digest`."""
+    head = os.pread(fd, probe.HEAD, 0)
+    name = probe.detect(head, os.pread(fd, probe.TAIL, max(0, size - probe.TAIL)))
+    return Content(digest, size, name, virtual_size(name, head, size))
+
+
+def virtual_size(name: str, head: bytes, size: int | None) -> int | None:
+    """Return the bytes of the virtual disk that content in the format `name` claims; None where it is not known.
+
+    `head` is its beginning, `size` the number of its bytes as far as that is known.
+    """
+    if name in probe.RAW_FORMATS:
+        return None if size is None else -(-size // SECTOR) * SECTOR
+    if name == "qcow2" and len(head) >= _QCOW2_SIZE.stop:
+        return int.from_bytes(head[_QCOW2_SIZE], "big")
+    return None

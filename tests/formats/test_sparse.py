@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import errno
+import os
+import random
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.errors import NoSpace
+from recipes.formats.sparse import BLOCK, SparseFile, allocated, clone, copy, data_extents, data_runs, reflink
+from recipes.progress import SILENCE
+from tests.formats.qcow2_images import content
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Bytes that a file system may allot to a fragmented file beyond its data.
+METADATA = 16 * 1024
+
+
+class Count:
+    def __init__(self) -> None:
+        self.done = 0
+        self.total: int | None = None
+
+    def advance(self, count: int) -> None:
+        self.done += count
+
+    def expect(self, total: int | None) -> None:
+        self.total = total
+
+
+def write_all(path: Path, data: bytes) -> Path:
+    with SparseFile(path) as file:
+        file.write(data)
+        file.finish(len(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "runs"),
+    [
+        (b"", []),
+        (bytes(3 * BLOCK), []),
+        (b"x" * 3 * BLOCK, [(0, 3 * BLOCK)]),
+        (b"x", [(0, 1)]),
+        (bytes(100), []),
+        (bytes(BLOCK - 1) + b"x", [(0, BLOCK)]),
+        (bytes(BLOCK) + b"x" + bytes(BLOCK - 1) + bytes(BLOCK), [(BLOCK, 2 * BLOCK)]),
+        (b"x" * BLOCK + bytes(BLOCK) + b"x" * 7, [(0, BLOCK), (2 * BLOCK, 2 * BLOCK + 7)]),
+        (b"x" * BLOCK + bytes(7), [(0, BLOCK)]),
+    ],
+)
+def test_runs_are_the_blocks_that_hold_data(data: bytes, runs: list[tuple[int, int]]) -> None:
+    assert data_runs(memoryview(data)) == runs
+
+
+@pytest.mark.parametrize("piece", [1000, BLOCK, 100_000, 1 << 20])
+def test_pieces_of_any_length_leave_every_aligned_zero_block_out(tmp_path: Path, piece: int) -> None:
+    data = content(3_000_001)
+    with SparseFile(tmp_path / "disk") as file:
+        for start in range(0, len(data), piece):
+            file.write(data[start : start + piece])
+        file.finish(len(data))
+    assert (tmp_path / "disk").read_bytes() == data
+    blocks = sum(any(data[start : start + BLOCK]) for start in range(0, len(data), BLOCK))
+    assert blocks * BLOCK <= allocated(tmp_path / "disk") <= blocks * BLOCK + METADATA
+
+
+def test_threads_write_at_their_own_places(tmp_path: Path) -> None:
+    data = content(2_000_000)
+    starts = list(range(0, len(data), 12_345))
+    random.Random(1).shuffle(starts)
+    with SparseFile(tmp_path / "disk") as file:
+
+        def work(mine: list[int]) -> None:
+            for start in mine:
+                file.pwrite(memoryview(data)[start : start + 12_345], start)
+
+        threads = [threading.Thread(target=work, args=(starts[number::4],)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        file.finish(len(data))
+    assert (tmp_path / "disk").read_bytes() == data
+
+
+def test_a_resumed_file_goes_on_at_its_end(tmp_path: Path) -> None:
+    data = content(500_000)
+    with SparseFile(tmp_path / "disk") as file:
+        file.write(data[:123_457])
+    with SparseFile(tmp_path / "disk", resume=True) as file:
+        assert 0 < file.position <= 123_457
+        file.write(data[file.position :])
+        file.finish(len(data))
+    assert (tmp_path / "disk").read_bytes() == data
+
+
+def test_an_existing_file_is_never_opened_as_new(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        SparseFile(tmp_path / "disk")
+    with pytest.raises(FileExistsError):
+        copy(tmp_path / "disk", tmp_path / "disk", meter=Count())
+    with pytest.raises(FileExistsError):
+        reflink(tmp_path / "disk", tmp_path / "disk")
+    assert (tmp_path / "disk").read_bytes() == b"precious"
+
+
+def test_finish_gives_the_exact_size(tmp_path: Path) -> None:
+    with SparseFile(tmp_path / "disk") as file:
+        file.write(b"x" + bytes(10_000))
+        file.finish(1 << 30)
+    assert (tmp_path / "disk").stat().st_size == 1 << 30
+    assert BLOCK <= allocated((tmp_path / "disk").stat()) <= BLOCK + METADATA
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_lack_of_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    write_all(tmp_path / "disk", b"data")
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(NoSpace, match=os.strerror(number)):
+        copy(tmp_path / "disk", tmp_path / "copy", meter=Count())
+    assert not (tmp_path / "copy").exists()
+
+
+def test_extents_are_the_ranges_with_data(tmp_path: Path) -> None:
+    data = b"x" * 65_536 + bytes(1 << 20) + b"y" * 65_536 + bytes(1 << 20)
+    write_all(tmp_path / "disk", data)
+    with (tmp_path / "disk").open("rb") as file:
+        assert list(data_extents(file.fileno(), len(data))) == [(0, 65_536), (1_114_112, 1_179_648)]
+        assert list(data_extents(file.fileno(), 1_150_000, 30_000)) == [(30_000, 65_536), (1_114_112, 1_150_000)]
+        assert list(data_extents(file.fileno(), 0)) == []
+
+
+def test_one_extent_where_the_file_system_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "no such whence")
+
+    write_all(tmp_path / "disk", bytes(1 << 20))
+    with (tmp_path / "disk").open("rb") as file:
+        monkeypatch.setattr(os, "lseek", refuse)
+        assert list(data_extents(file.fileno(), 1 << 20)) == [(0, 1 << 20)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3_000_001])
+def test_a_copy_is_equal_and_as_sparse_as_it_can_be(tmp_path: Path, size: int) -> None:
+    data = content(size)
+    (tmp_path / "disk").write_bytes(data)
+    meter = Count()
+    copy(tmp_path / "disk", tmp_path / "copy", meter=meter)
+    assert (tmp_path / "copy").read_bytes() == data
+    assert meter.done == meter.total
+    assert allocated(tmp_path / "copy") <= allocated(write_all(tmp_path / "sparse", data)) + METADATA
+
+
+def test_a_clone_is_independent(tmp_path: Path) -> None:
+    data = content(1_000_000)
+    write_all(tmp_path / "disk", data)
+    with SILENCE.meter("clone") as meter:
+        how = clone(tmp_path / "disk", tmp_path / "clone", meter=meter)
+    assert how in ("reflink", "copy")
+    with (tmp_path / "clone").open("r+b") as file:
+        assert file.read() == data
+        file.seek(0)
+        file.write(b"changed")
+    assert (tmp_path / "disk").read_bytes() == data
+
+
+def test_no_reflink_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    write_all(tmp_path / "disk", b"data")
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not reflink(tmp_path / "disk", tmp_path / "clone")
+    assert not (tmp_path / "clone").exists()

@@ -1,0 +1,1 @@
+"""The outside world: where wrappers and checksum lists come from."""

@@ -1,0 +1,220 @@
+"""Downloads: to a part, hashed as they arrive, resumed after a cut, verified before anybody else sees them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from recipes.errors import DigestMismatch, FetchError, NoSpace
+from recipes.formats import sparse
+from recipes.units import format_size
+
+from .http import Client, html_page
+from .part import Origin, Part
+from .retry import Retryable, first_of
+from .urls import shown, with_mirrors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from recipes.model import Digest
+    from recipes.progress import Meter, Progress
+
+    from .http import Answer
+
+__all__ = ["Downloaded", "download", "with_mirrors"]
+
+#: Bytes that a body of unknown length leaves free. It may have no end, and others live on the same file system.
+RESERVE = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """What arrived."""
+
+    #: The url that served it, without credentials.
+    url: str
+    size: int
+    etag: str | None
+    last_modified: str | None
+    content_type: str | None
+
+
+def download(
+    urls: Sequence[str],
+    part: Path,
+    *,
+    digest: Digest,
+    size: int | None,
+    offline: bool,
+    progress: Progress,
+    label: str,
+) -> Downloaded:
+    """Download the bytes with `digest` from the first of `urls` (http, https, file) that serves them to `part`.
+
+    On success they are verified and on the disk. Otherwise `part` and its sidecar are left for the next call to resume,
+    except where the bytes are known to be wrong. `part` must be this caller's alone; its folder exists. `size` is the
+    declared number of bytes, where there is one, and a server that announces another is refused before the body.
+
+    Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace.
+    """
+    with Client(offline=offline) as client, Part(part, digest) as kept, progress.meter(label, size) as meter:
+        transfer = _Transfer(client, kept, size, meter, progress, label)
+        kept.restore(transfer.advance)
+        return first_of(
+            urls,
+            transfer.attempt,
+            label=label,
+            progress=progress,
+            tick=lambda: meter.advance(0),
+            reached=lambda: kept.position,
+        )
+
+
+class _Transfer:
+    """The attempts to fill one part."""
+
+    def __init__(
+        self, client: Client, part: Part, size: int | None, meter: Meter, progress: Progress, label: str
+    ) -> None:
+        self._client = client
+        self._part = part
+        self._size = size
+        self._meter = meter
+        self._progress = progress
+        self._label = label
+        self._metered = 0
+        #: The urls that have had their second chance after a mismatch.
+        self._restarted: set[str] = set()
+
+    @property
+    def _expected(self) -> int | None:
+        """Return the bytes of the whole: as declared, else as announced, else None."""
+        return self._size if self._size is not None or self._part.origin is None else self._part.origin.size
+
+    def advance(self, count: int) -> None:
+        """Tell the meter."""
+        self._metered += count
+        self._meter.advance(count)
+
+    def attempt(self, url: str) -> Downloaded:
+        """Make one attempt with `url`; `Retryable` where another may come further."""
+        part = self._part
+        # A connection, or an earlier process, may have ended after the last byte of a body without a length.
+        if not part.complete:
+            self._receive(url)
+        if not part.complete and part.pieced and url not in self._restarted:
+            # Validators promise that the pieces belong together; servers have broken that promise.
+            self._restarted.add(url)
+            self._progress.note(f"{self._label}: the resumed download has the wrong digest; starting over")
+            part.clear()
+            self._receive(url)
+        if not part.complete:
+            found = f"{part.position} bytes with the wrong digest: expected {part.digest}, got {part.actual}"
+            part.clear()
+            raise DigestMismatch(
+                found, hint="upstream replaced the file, or it was altered on the way; nothing of it was kept"
+            )
+        origin, size = part.origin, part.position
+        assert origin is not None, "bytes come from somewhere"
+        part.finish()
+        return Downloaded(origin.url, size, origin.etag, origin.last_modified, origin.content_type)
+
+    def _receive(self, url: str) -> None:
+        """Add what `url` serves to the part, or start the part over with it."""
+        part = self._part
+        headers = self._continuation(url)
+        accept = [HTTPStatus.OK]
+        if headers:
+            accept += [HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE]
+        with self._client.open(url, headers, accept=accept) as answer:
+            if answer.status == HTTPStatus.OK:
+                self._begin(url, answer)
+                self._fill(answer)
+                return
+            if answer.status == HTTPStatus.PARTIAL_CONTENT and self._continues(answer):
+                part.pieced = True
+                self._require_room((self._expected or 0) - part.position)
+                self._fill(answer)
+                return
+            part.clear()
+        self._receive(url)
+
+    def _continuation(self, url: str) -> dict[str, str]:
+        """Return the headers that ask `url` for the rest; none where the part is not a beginning of what it serves."""
+        origin, position = self._part.origin, self._part.position
+        if origin is None or origin.url != shown(url) or origin.validator is None or not position:
+            return {}
+        return {"Range": f"bytes={position}-", "If-Range": origin.validator}
+
+    def _begin(self, url: str, answer: Answer) -> None:
+        """Start the part over with this answer, if it can be what was asked for."""
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise html_page()
+        if self._size is not None and answer.length not in (None, self._size):
+            raise FetchError(f"expected {self._size} bytes, the server announces {answer.length}")
+        path = self._part.path
+        self._require_room(self._size or answer.length or 0, reclaimed=sparse.allocated(path) if path.exists() else 0)
+        self._part.begin(Origin.of(url, answer.length, answer.headers))
+        self.advance(-self._metered)
+
+    def _continues(self, answer: Answer) -> bool:
+        """Say whether this answer to a ranged request goes on where the part ends, in the same bytes."""
+        origin, position = self._part.origin, self._part.position
+        assert origin is not None, "a range is asked for only where there is an origin"
+        span = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", answer.headers.get("Content-Range", ""))
+        if span is None or int(span[1]) != position or (self._expected and span[2] not in ("*", str(self._expected))):
+            return False
+        # A server that ignores If-Range tells here what its bytes are of.
+        said = (answer.headers.get("ETag", origin.etag), answer.headers.get("Last-Modified", origin.last_modified))
+        return said == (origin.etag, origin.last_modified)
+
+    def _fill(self, answer: Answer) -> None:
+        """Write the answer's body to the part."""
+        part = self._part
+        size = self._expected
+        self._meter.expect(size)
+        bound = part.position + self._free() - RESERVE if size is None else size
+        try:
+            for piece in answer.body():
+                if part.position + len(piece) > bound:
+                    raise self._too_long(size)
+                part.write(piece)
+                self.advance(len(piece))
+            if size is not None and part.position < size:
+                raise Retryable("the answer ended")
+        except Retryable as error:
+            of = "" if size is None else f" of {size}"
+            raise Retryable(f"{error.message} after {part.position}{of} bytes") from error
+        except FetchError:
+            part.clear()
+            raise
+
+    def _too_long(self, size: int | None) -> FetchError | NoSpace:
+        if size is not None:
+            return FetchError(f"the answer goes on after {size} bytes, the size that was expected")
+        # Kept, it would leave the file system full, and nothing says that the body has an end.
+        position = self._part.position
+        self._part.clear()
+        return NoSpace(
+            f"{self._label}: the server announces no length, and after {format_size(position)} there was "
+            f"{format_size(RESERVE)} left in {self._part.path.parent}; nothing was kept",
+            hint="declare the size, so that it is known beforehand whether it fits",
+        )
+
+    def _require_room(self, size: int, *, reclaimed: int = 0) -> None:
+        free = self._free() + reclaimed
+        if size > free:
+            raise NoSpace(
+                f"{self._label}: {format_size(size)} ({size} bytes) are still to be downloaded, "
+                f"{self._part.path.parent} has {format_size(free)} ({free} bytes) left",
+                hint="free some space, or move the cache with LARDER_CACHE",
+            )
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._part.path.parent).free

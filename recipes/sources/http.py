@@ -1,0 +1,322 @@
+"""HTTP, HTTPS and file:// with one policy: what is asked for, what is refused, what may be tried again.
+
+The messages of errors that are raised in here name neither a label nor the url: `retry.first_of`, which knows both,
+adds them.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import re
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import BadStatusLine, IncompleteRead
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import urljoin, urlsplit
+from urllib.request import url2pathname
+
+from recipes import __version__
+from recipes.errors import FetchError, OfflineError
+
+from .retry import Retryable
+from .urls import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    import requests
+
+#: Seconds to wait for a connection, and for the next byte. Without them a dead peer is waited for without end.
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+
+#: Redirects followed for one request; a redirector, a mirror and a trailing slash take three.
+MAX_REDIRECTS = 10
+
+#: Most bytes taken from the connection at once. It hands over what is there, so this only bounds a buffer.
+READ_SIZE = 256 * 1024
+
+_HTML_HEAD = 512
+_TRANSIENT = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+
+class _Reader(Protocol):
+    """Give the next bytes of a body, nothing at its end; raise `Retryable` where it breaks off."""
+
+    def __call__(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server, or the file system, answers."""
+
+    status: int
+    headers: Mapping[str, str]
+    #: Bytes of the body, where they are announced.
+    length: int | None
+    _read: _Reader
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body's bytes as they arrive, in pieces of any length.
+
+        Errors: FetchError for an empty body and for an HTML page, whatever the header calls it (a login or an error
+        page, served with status 200); `Retryable` for a body that ends before its announced length.
+        """
+        received = 0
+        for piece in self._vetted() if self.status == HTTPStatus.OK else iter(self._read, b""):
+            received += len(piece)
+            yield piece
+        if self.length is not None and received < self.length:
+            raise Retryable("the connection was cut")
+        if not received:
+            raise FetchError("the answer is empty")
+
+    def _vetted(self) -> Iterator[bytes]:
+        head = b""
+        while len(head) < _HTML_HEAD and (piece := self._read()):
+            head += piece
+        if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)[\s>]", head, re.IGNORECASE):
+            raise html_page()
+        if head:
+            yield head
+            yield from iter(self._read, b"")
+
+
+def html_page() -> FetchError:
+    """Return the error for an HTML page where a file was asked for."""
+    return FetchError(
+        "the answer is an HTML page, not the file",
+        hint="a login page, an error page or a captive portal; open the url in a browser to see which",
+    )
+
+
+class Client:
+    """Opens urls; nothing else does. For one thread."""
+
+    def __init__(self, *, offline: bool) -> None:
+        self._offline = offline
+        self._session: requests.Session | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    @contextmanager
+    def open(
+        self, url: str, headers: Mapping[str, str] | None = None, *, accept: Collection[int] = (HTTPStatus.OK,)
+    ) -> Iterator[Answer]:
+        """GET `url` and hand out the answer, whose status is one of `accept`.
+
+        file:// answers 200, or 206 where a ``Range: bytes=FIRST-LAST`` of it is asked for, or fails.
+
+        Errors: OfflineError, `Retryable`, and FetchError for what trying again does not help.
+        """
+        try:
+            scheme = urlsplit(url).scheme
+        except ValueError as error:
+            raise FetchError(f"not a url: {error}") from error
+        if scheme == "file":
+            with _open_file(url, headers or {}) as answer:
+                yield answer
+        elif scheme not in ("http", "https"):
+            raise FetchError(f"expected an http, https or file url, got {f'{scheme}:' if scheme else 'no scheme'}")
+        elif self._offline:
+            raise OfflineError("the network is needed, and LARDER_OFFLINE is set", hint="unset LARDER_OFFLINE")
+        else:
+            self._session = self._session or _new_session()
+            with _open_http(self._session, url, headers or {}, accept) as answer:
+                yield answer
+
+
+def _new_session() -> requests.Session:
+    import requests
+
+    session = requests.Session()
+    session.max_redirects = MAX_REDIRECTS
+    session.headers.update(
+        {
+            "User-Agent": f"larder/{__version__}",
+            "Accept": "*/*",
+            # Compression in transit would hide the bytes that the digest is of.
+            "Accept-Encoding": "identity",
+            # There is seldom a second request to one host, and urllib3 2 closes idle connections only when its pool
+            # is garbage, which errors that still refer to it delay.
+            "Connection": "close",
+        }
+    )
+    session.hooks["response"].append(_check_redirect)
+    return session
+
+
+def _check_redirect(response: requests.Response, *_: object, **__: object) -> None:
+    if not response.is_redirect:
+        return
+    # requests reads the body of a redirect to its end before it goes on; that may be without end.
+    response.raw.close()
+    target = urljoin(response.url, response.headers["Location"])
+    allowed = ("https",) if urlsplit(response.url).scheme == "https" else ("http", "https")
+    if urlsplit(target).scheme not in allowed:
+        raise FetchError(f"refused to follow a redirect to {shown(target)!r}: only {' or '.join(allowed)} is expected")
+
+
+@contextmanager
+def _open_http(
+    session: requests.Session, url: str, headers: Mapping[str, str], accept: Collection[int]
+) -> Iterator[Answer]:
+    with _translated():
+        response = session.get(url, headers=dict(headers), stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    with response:
+        if response.status_code not in accept:
+            raise _unwanted(response)
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise FetchError(
+                f"the answer has Content-Encoding {encoding!r}, though identity was asked for",
+                hint="the server compresses what it should serve as it is; use another url or mirror",
+            )
+
+        def read() -> bytes:
+            with _translated():
+                # Not stream(): it holds bytes back until a chunk is full, and drops them when the connection is cut.
+                data: bytes = response.raw.read1(READ_SIZE, decode_content=False)
+            return data
+
+        yield Answer(response.status_code, response.headers, _length(response.headers), read)
+
+
+@contextmanager
+def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise FetchError(
+            f"a file url names a file of this machine, and this one names the host {parts.hostname}",
+            hint="write file:///absolute/path",
+        )
+    path = Path(url2pathname(parts.path))
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FetchError("expected a file, found a directory" if path.is_dir() else "not a regular file")
+        file = path.open("rb", buffering=0)
+    except (OSError, ValueError) as error:
+        raise FetchError(_cause(error)) from error
+
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        status, found, start, stop = HTTPStatus.OK, {}, 0, size
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("Range", ""))
+        if span and int(span[1]) < size:
+            start, stop = int(span[1]), min(int(span[2]) + 1, size)
+            status, found = HTTPStatus.PARTIAL_CONTENT, {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        file.seek(start)
+
+        def read() -> bytes:
+            try:
+                return file.read(min(READ_SIZE, stop - file.tell()))
+            except OSError as error:
+                raise FetchError(_cause(error)) from error
+
+        yield Answer(status, found, stop - start, read)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what requests and urllib3 raise into our errors. Reading `raw` raises urllib3's own."""
+    import requests
+    import urllib3
+
+    permanent = (
+        requests.TooManyRedirects,
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.InvalidHeader,
+        urllib3.exceptions.LocationValueError,
+    )
+    try:
+        yield
+    except requests.ConnectTimeout as error:
+        raise Retryable(f"no connection within {CONNECT_TIMEOUT:g} s") from error
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise Retryable(f"nothing arrived for {READ_TIMEOUT:g} s") from error
+    except requests.TooManyRedirects as error:
+        raise FetchError(f"more than {MAX_REDIRECTS} redirects") from error
+    except permanent as error:
+        raise FetchError(shown(_cause(error))) from error
+    except requests.exceptions.SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise FetchError(
+                f"the server's certificate was refused: {_cause(error)}",
+                hint="behind a company's proxy, REQUESTS_CA_BUNDLE names the file with its certificate",
+            ) from error
+        raise Retryable(_cause(error)) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise Retryable(_cause(error)) from error
+    except ValueError as error:
+        # What urllib.parse and the idna codec raise for the target of a redirect.
+        raise FetchError(f"not a url: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what happened, from the innermost of the errors that are wrapped in each other."""
+    while True:
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), error.__cause__)
+        if inner is None:
+            break
+        error = inner
+    if isinstance(error, IncompleteRead):
+        return "the connection was cut"
+    if isinstance(error, BadStatusLine) and not isinstance(error, ConnectionError):
+        return f"expected an answer in HTTP, got {str(error)[:80]!r}"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+def _unwanted(response: requests.Response) -> FetchError:
+    status = response.status_code
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "(not a registered status)"
+    message = f"{status} {phrase}"
+    if status in _TRANSIENT:
+        return Retryable(message, retry_after=_retry_after(response.headers))
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return FetchError(message, hint="credentials are taken from ~/.netrc (or the file that NETRC names)")
+    return FetchError(message)
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("Content-Length", "")
+    # RFC 9112, 6.3: Transfer-Encoding overrides Content-Length.
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) and "Transfer-Encoding" not in headers else None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After (RFC 9110, 10.2.3): a number of them, or a date."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())

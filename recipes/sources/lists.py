@@ -1,0 +1,235 @@
+"""Checksum lists as last seen: asked for once a run, verified before they are kept, good while upstream is down.
+
+One JSON file per list in the cache holds the text (of a signed one, only what the signature covers), what makes the
+next request conditional, and when upstream last confirmed it; it is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Self
+
+from recipes.errors import FetchError, LarderError, OfflineError, SignatureError, StoreError
+from recipes.names import tail
+from recipes.sources import checksums, openpgp, pages
+from recipes.sources.urls import with_mirrors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from recipes.model import Source
+    from recipes.progress import Progress
+    from recipes.sources.checksums import ChecksumList
+
+#: Seconds for which a list is taken as it is, so that a person who runs doit again and again does not wait for it.
+TTL = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A list as it is in the cache."""
+
+    url: str
+    #: When upstream served it, or said that it is still right; seconds since the epoch.
+    confirmed: float
+    validators: pages.Validators
+    text: str
+
+    @classmethod
+    def load(cls, data: bytes) -> Self:
+        """Read what `dump` wrote; raise ValueError, TypeError or KeyError where it is something else."""
+        fields = json.loads(data)
+        return cls(
+            str(fields["url"]),
+            float(fields["confirmed"]),
+            pages.Validators(**fields["validators"]),
+            str(fields["text"]),
+        )
+
+    def dump(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ListRef:
+    """A checksum list, as a declaration refers to it."""
+
+    url: str
+    signature: str | None
+    keyring: Path | None
+    #: Name of its task and file: the same for all images that refer to it in the same way, keyring's bytes included.
+    key: str
+
+    @classmethod
+    def of(cls, source: Source) -> Self | None:
+        """Return the list that decides about `source`; None for a pinned one, which none does."""
+        return None if source.digest is not None else cls.declared(source)
+
+    @classmethod
+    def declared(cls, source: Source) -> Self | None:
+        """Return the list that `source` refers to, also where it is pinned; None where it names none."""
+        if source.checksums is None:
+            return None
+        trusted = _digest_of(source.keyring) if source.keyring else ""
+        text = json.dumps([source.checksums, source.signature, trusted])
+        stem = re.sub(r"[^A-Za-z0-9._+-]", "-", source.checksums.rpartition("/")[2])[:60]
+        return cls(
+            source.checksums,
+            source.signature,
+            source.keyring,
+            f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        )
+
+
+@cache
+def _digest_of(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise LarderError(f"cannot read the keyring {path}: {error.strerror}") from error
+
+
+class Lists:
+    """The cached checksum lists."""
+
+    def __init__(self, root: Path, *, ttl: float = TTL) -> None:
+        """Keep lists in the folder `root`; take one for fresh for `ttl` seconds."""
+        self._root = root
+        self._ttl = ttl
+        self._parsed: dict[str, tuple[int, ChecksumList]] = {}
+
+    def read(self, ref: ListRef) -> ChecksumList:
+        """Return the list as last seen; raise FetchError where it never was."""
+        version = self._version(ref)
+        known = self._parsed.get(ref.key)
+        if known is not None and known[0] == version:
+            return known[1]
+        kept = self._kept(ref)
+        if kept is None:
+            raise FetchError(f"the checksum list {ref.url} was not fetched yet")
+        parsed = checksums.parse(kept.text)
+        self._parsed[ref.key] = (version, parsed)
+        return parsed
+
+    def version(self, source: Source) -> int:
+        """Return a number that changes when the list that decides about `source` does."""
+        ref = ListRef.of(source)
+        return self._version(ref) if ref else 0
+
+    def expire(self) -> None:
+        """Take no list for fresh from now on."""
+        self._ttl = 0.0
+
+    def is_fresh(self, ref: ListRef) -> bool:
+        """Say whether upstream confirmed the list so recently that it need not be asked."""
+        kept = self._kept(ref)
+        return kept is not None and 0 <= time.time() - kept.confirmed < self._ttl
+
+    def refresh(
+        self,
+        ref: ListRef,
+        *,
+        mirrors: Mapping[str, Sequence[str]],
+        offline: bool,
+        strict: bool,
+        progress: Progress,
+    ) -> None:
+        """Ask upstream for the list.
+
+        Where upstream cannot be reached, or serves what is not the list, the last good copy stays in use, which
+        `progress` is told; `strict` makes that an error, as it is where there is no copy. A list whose signature does
+        not hold is never used, whatever was seen before.
+        """
+        kept = self._kept(ref)
+        try:
+            self._write(ref, self._ask(ref, kept, mirrors, offline, progress))
+        except SignatureError:
+            raise
+        except OfflineError as error:
+            if kept is None:
+                raise OfflineError(
+                    f"the checksum list {ref.url} was never fetched, and LARDER_OFFLINE is set",
+                    hint="unset LARDER_OFFLINE once, or pin the image with `digest`",
+                ) from error
+        except (FetchError, StoreError) as error:
+            if strict or kept is None:
+                raise
+            age = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.confirmed))
+            progress.note(f"warning: using the checksum list {ref.url} as of {age}: {error.message}")
+
+    def _ask(
+        self,
+        ref: ListRef,
+        kept: _Kept | None,
+        mirrors: Mapping[str, Sequence[str]],
+        offline: bool,
+        progress: Progress,
+    ) -> _Kept:
+        answer = pages.get(
+            with_mirrors((ref.url,), mirrors),
+            label=f"checksum list {tail(ref.url)}",
+            offline=offline,
+            validators=kept.validators if kept else None,
+            progress=progress,
+        )
+        if isinstance(answer, pages.NotModified):
+            assert kept is not None, "only a conditional request is answered with Not Modified"
+            return replace(kept, confirmed=time.time())
+        content = answer.content
+        if ref.keyring is not None:
+            signature = self._signature(ref, mirrors, offline, progress)
+            content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=ref.url)
+        text = content.decode("utf-8", errors="replace")
+        checksums.parse(text)
+        return _Kept(ref.url, time.time(), answer.validators, text)
+
+    def _signature(
+        self, ref: ListRef, mirrors: Mapping[str, Sequence[str]], offline: bool, progress: Progress
+    ) -> bytes | None:
+        if ref.signature is None:
+            return None
+        page = pages.get(with_mirrors((ref.signature,), mirrors), label="signature", offline=offline, progress=progress)
+        assert isinstance(page, pages.Page), "the request was not conditional"
+        return page.content
+
+    def _path(self, ref: ListRef) -> Path:
+        return self._root / f"{ref.key}.json"
+
+    def _version(self, ref: ListRef) -> int:
+        try:
+            return self._path(ref).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _kept(self, ref: ListRef) -> _Kept | None:
+        try:
+            return _Kept.load(self._path(ref).read_bytes())
+        except (OSError, ValueError, TypeError, KeyError):
+            # Not there, or not ours: upstream is asked, as if there were none.
+            return None
+
+    def _write(self, ref: ListRef, kept: _Kept) -> None:
+        draft = self._root / f".{ref.key}.{os.urandom(4).hex()}"
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(kept.dump())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path(ref))
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep the checksum list {ref.url} in {self._root}: {error.strerror}",
+                hint="LARDER_CACHE names the cache's folder",
+            ) from error
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)

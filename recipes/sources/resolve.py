@@ -1,0 +1,58 @@
+"""resolve: from what is declared to what upstream serves now."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from recipes.errors import ChecksumError
+from recipes.model import Identity
+from recipes.names import tail, with_tail
+from recipes.sources.lists import ListRef
+
+if TYPE_CHECKING:
+    from recipes.model import Image, Source
+    from recipes.sources.checksums import ChecksumList, Listed
+    from recipes.sources.lists import Lists
+
+
+def resolve(image: Image, lists: Lists) -> Identity:
+    """Return the identity of `image`: the declared one where it is pinned, else the one that its list gives.
+
+    Reads nothing but the copy of the list in `lists`; raise a LarderError where there is none, or where it does not
+    name the file. A pinned image never looks at a list, so what a list says cannot loosen a pin.
+    """
+    source = image.source
+    if source.digest is not None:
+        return Identity(source.urls, source.digest, source.size)
+    ref = ListRef.of(source)
+    assert ref is not None, "a declaration has a digest or a list"
+    identity = served(source, lists.read(ref))
+    return identity if source.size is None else replace(identity, size=source.size)
+
+
+def served(source: Source, checksums: ChecksumList) -> Identity:
+    """Return what upstream serves of `source` now as its list tells, whatever the source is pinned to.
+
+    The list is asked for the `pattern` of the source, by default for the file name of its first url. The digest has the
+    pin's algorithm where the list has that, else the strongest listed. Raise ChecksumError where the list does not name
+    the file, or only with a digest too weak to verify it.
+    """
+    asked = source.pattern or tail(source.urls[0])
+    listed = checksums.lookup(asked)
+    if source.digest is not None and listed.digest.algorithm != source.digest.algorithm:
+        with suppress(ChecksumError):
+            listed = checksums.lookup(asked, algorithm=source.digest.algorithm)
+    return Identity(_moved(source.urls, asked, listed), listed.digest, listed.size, listed.content)
+
+
+def _moved(urls: tuple[str, ...], asked: str, listed: Listed) -> tuple[str, ...]:
+    """Return where the file is: what matched `*` takes its place in each url; where the list says where, there first.
+
+    The listed name replaces the end of the url instead of being joined to the list's folder: so each of several urls
+    keeps its server, and an index whose paths are relative to something of its own (simplestreams) needs no rule.
+    """
+    if "*" in asked:
+        urls = tuple(with_tail(url, listed.name) for url in urls)
+    return urls if listed.url is None or listed.url in urls else (listed.url, *urls[1:])

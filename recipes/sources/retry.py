@@ -1,0 +1,120 @@
+"""Trying again, and trying the next url: how often, how long, and what is said when nothing helps."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from recipes.errors import DigestMismatch, FetchError, OfflineError
+
+from .urls import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from recipes.progress import Progress
+
+T = TypeVar("T")
+
+#: Attempts in a row that bring nothing new before a url is given up; five ride out the restart of a server.
+ATTEMPTS = 5
+
+#: Seconds before the second attempt; doubled each time, so five attempts take about a quarter of a minute.
+BACKOFF = 1.0
+
+#: Seconds that a Retry-After can make us wait. One who asks for an hour is down, and the next url may not be.
+MAX_RETRY_AFTER = 60.0
+
+#: Seconds from which on a wait is told: below it is over before it is read.
+VISIBLE_WAIT = 5.0
+
+_TICK = 0.25
+
+
+class Retryable(FetchError):
+    """An attempt failed in a way that the next one may not."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        #: Seconds that the server asked us to wait.
+        self.retry_after = retry_after
+
+
+def first_of(
+    urls: Sequence[str],
+    attempt: Callable[[str], T],
+    *,
+    label: str,
+    progress: Progress,
+    tick: Callable[[], None],
+    reached: Callable[[], int] = lambda: 0,
+) -> T:
+    """Return what `attempt` makes of the first of `urls` that serves it, trying each again after a `Retryable`.
+
+    `tick` is called while waiting and may raise to stop it. `reached` says how far the attempts have come: those that
+    come further than any before do not count as failures, so a link that keeps breaking still finishes.
+
+    Errors: FetchError with every url's failure, as a DigestMismatch or OfflineError where one of them was.
+    """
+    failures: list[tuple[str, FetchError]] = []
+    for url in urls:
+        if failures:
+            progress.note(f"{label}: {_line(*failures[-1])}; going on with {shown(url)}")
+        try:
+            return _persevere(url, attempt, label=label, progress=progress, tick=tick, reached=reached)
+        except FetchError as error:
+            failures.append((url, error))
+    if not failures:
+        raise FetchError(f"{label}: no url to fetch it from")
+    kinds = {type(error) for _, error in failures}
+    kind = next((kind for kind in (DigestMismatch, OfflineError) if kind in kinds), FetchError)
+    hint = next((error.hint for _, error in failures if error.hint), None)
+    lines = [_line(*failure) for failure in failures]
+    if len(lines) == 1:
+        raise kind(f"{label}: {lines[0]}", hint=hint) from failures[0][1]
+    listed = "".join(f"\n  {line}" for line in lines)
+    raise kind(f"{label}: none of {len(lines)} urls serves it:{listed}", hint=hint) from failures[-1][1]
+
+
+def _line(url: str, error: FetchError) -> str:
+    return f"{shown(url)}: {error.message}"
+
+
+def _persevere(
+    url: str,
+    attempt: Callable[[str], T],
+    *,
+    label: str,
+    progress: Progress,
+    tick: Callable[[], None],
+    reached: Callable[[], int],
+) -> T:
+    furthest = reached()
+    failures = 0
+    while True:
+        try:
+            return attempt(url)
+        except Retryable as error:
+            if reached() > furthest:
+                furthest = reached()
+                failures = 0
+            failures += 1
+            if failures == ATTEMPTS:
+                raise FetchError(f"{error.message} ({ATTEMPTS} attempts)", hint=error.hint) from error
+            # Jitter, since many clients that one outage threw out would come back in step.
+            delay = BACKOFF * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
+            asked = error.retry_after or 0.0
+            delay = max(delay, min(asked, MAX_RETRY_AFTER))
+            if delay >= VISIBLE_WAIT:
+                capped = f" (the server asked for {asked:.0f} s)" if asked > delay else ""
+                progress.note(f"{label}: {_line(url, error)}; trying again in {delay:.0f} s{capped}")
+        _pause(delay, tick)
+
+
+def _pause(seconds: float, tick: Callable[[], None]) -> None:
+    while seconds > 0:
+        tick()
+        step = min(seconds, _TICK)
+        time.sleep(step)
+        seconds -= step

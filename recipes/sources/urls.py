@@ -1,0 +1,28 @@
+"""Urls: how they are shown, and where else the same bytes are."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def shown(text: str) -> str:
+    """Return `text`, a url or a message with urls in it, as people and files may see it: without credentials."""
+    return re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
+
+
+def with_mirrors(urls: Sequence[str], mirrors: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return `urls`, each after its mirrors: the longest prefix in `mirrors` that it has, replaced by each value.
+
+    No url is given twice.
+    """
+    found: dict[str, None] = {}
+    for url in urls:
+        prefix = max((prefix for prefix in mirrors if url.startswith(prefix)), key=len, default=None)
+        if prefix is not None:
+            found.update(dict.fromkeys(mirror + url[len(prefix) :] for mirror in mirrors[prefix]))
+        found[url] = None
+    return tuple(found)

@@ -1,0 +1,310 @@
+"""The policy of all requests: redirects, credentials, proxies, TLS; and documents that are fetched whole."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.errors import FetchError, OfflineError
+from recipes.sources import http, pages, retry
+from recipes.sources.pages import NotModified, Page, Validators
+from tests.servers import Exchange, misbehaving, self_signed
+from tests.sources.watch import Watch
+
+if TYPE_CHECKING:
+    import ssl
+
+LIST = b"0123abcd *disk.img\n"
+BASIC = f"Basic {base64.b64encode(b'me:secret').decode()}"
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _quick_and_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", 0.005)
+    for name in (*PROXIES, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def get(url: str, *more: str, validators: Validators | None = None, watch: Watch | None = None) -> Page | NotModified:
+    return pages.get([url, *more], label="SHA256SUMS", offline=False, validators=validators, progress=watch or Watch())
+
+
+def content(url: str) -> bytes:
+    page = get(url)
+    assert isinstance(page, Page)
+    return page.content
+
+
+def ok(exchange: Exchange) -> None:
+    exchange.reply(body=LIST)
+
+
+class TestRedirects:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_are_followed(self, status: int) -> None:
+        def behave(exchange: Exchange) -> None:
+            exchange.reply(status, Location="/there") if exchange.path == "/here" else ok(exchange)
+
+        with misbehaving(behave) as server:
+            assert content(f"{server.url}/here") == LIST
+
+    def test_a_loop_ends(self) -> None:
+        with (
+            misbehaving(lambda exchange: exchange.reply(302, Location=f"/{exchange.asked}")) as server,
+            pytest.raises(FetchError, match="more than 10 redirects"),
+        ):
+            get(server.url)
+        assert len(server.seen) == http.MAX_REDIRECTS + 1
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    def test_the_body_of_one_is_not_read(self, chunked: bool) -> None:
+        def behave(exchange: Exchange) -> None:
+            if exchange.path == "/there":
+                ok(exchange)
+                return
+            exchange.start(302, {"Location": "/there", **({"Transfer-Encoding": "chunked"} if chunked else {})})
+            while not exchange.stopping.is_set():
+                exchange.chunk(bytes(1 << 16))
+
+        with misbehaving(behave) as server:
+            assert content(f"{server.url}/here") == LIST
+
+    @pytest.mark.parametrize("target", ["file:///etc/hostname", "ftp://me:secret@example.org/a", "gopher:"])
+    def test_to_other_schemes_are_refused(self, target: str) -> None:
+        with (
+            misbehaving(lambda exchange: exchange.reply(302, Location=target)) as server,
+            pytest.raises(FetchError, match="refused to follow a redirect to") as caught,
+        ):
+            get(server.url)
+        assert "secret" not in str(caught.value)
+        assert len(server.seen) == 1
+
+    @pytest.mark.parametrize(
+        "target", ["http://[::1/a", "http://a..b/", f"http://{'x' * 300}.example/", "http://:0:0/"]
+    )
+    def test_to_what_is_no_url_are_refused(self, target: str) -> None:
+        with misbehaving(lambda exchange: exchange.reply(302, Location=target)) as server, pytest.raises(FetchError):
+            get(server.url)
+
+    def test_without_a_target_are_a_status(self) -> None:
+        with misbehaving(lambda exchange: exchange.reply(302)) as server, pytest.raises(FetchError, match="302 Found"):
+            get(server.url)
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    return self_signed(tmp_path_factory.mktemp("tls"))
+
+
+class TestTls:
+    def test_a_trusted_certificate(self, tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        context, certificate = tls
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with misbehaving(ok, tls=context) as server:
+            assert content(server.url) == LIST
+
+    def test_an_untrusted_certificate_is_final(self, tls: tuple[ssl.SSLContext, Path]) -> None:
+        with (
+            misbehaving(ok, tls=tls[0]) as server,
+            pytest.raises(FetchError, match="certificate was refused") as caught,
+        ):
+            get(server.url)
+        assert "attempts" not in str(caught.value)
+        assert caught.value.hint is not None
+        assert "REQUESTS_CA_BUNDLE" in caught.value.hint
+
+    def test_a_redirect_to_http_is_refused(
+        self, tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context, certificate = tls
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with misbehaving(ok) as plain:
+            target = f"{plain.url}/there".replace("//", "//me:secret@")
+            with (
+                misbehaving(lambda exchange: exchange.reply(302, Location=target), tls=context) as server,
+                pytest.raises(FetchError) as caught,
+            ):
+                get(server.url)
+        assert f"refused to follow a redirect to '{plain.url}/there': only https is expected" in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert len(server.seen) == 1
+        assert plain.seen == []
+
+    def test_a_redirect_to_https_is_followed(
+        self, tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        context, certificate = tls
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with (
+            misbehaving(ok, tls=context) as server,
+            misbehaving(lambda exchange: exchange.reply(302, Location=server.url)) as plain,
+        ):
+            assert content(plain.url) == LIST
+
+    def test_tls_where_there_is_none(self) -> None:
+        def behave(exchange: Exchange) -> None:
+            raise AssertionError("no request can be read")
+
+        with misbehaving(behave) as server, pytest.raises(FetchError, match=r"\(5 attempts\)"):
+            get(server.url.replace("http:", "https:"))
+
+
+class TestCredentials:
+    @staticmethod
+    def redirecting(exchange: Exchange) -> None:
+        if exchange.path == "/here":
+            exchange.reply(302, Location=f"http://localhost:{exchange.server.server_port}/there")
+        elif exchange.path == "/moved":
+            exchange.reply(302, Location="/there")
+        else:
+            ok(exchange)
+
+    def test_of_the_url_are_sent(self) -> None:
+        with misbehaving(ok) as server:
+            get(server.url.replace("//", "//me:secret@"))
+        assert server.seen[0].headers["Authorization"] == BASIC
+
+    def test_of_the_url_stay_with_the_host(self) -> None:
+        with misbehaving(self.redirecting) as server:
+            get(server.url.replace("//", "//me:secret@") + "/moved")
+            get(server.url.replace("//", "//me:secret@") + "/here")
+        same_host, other_host = server.seen[1], server.seen[3]
+        assert same_host.headers["Authorization"] == BASIC
+        assert "Authorization" not in other_host.headers
+
+    def test_of_netrc_are_sent_to_their_host_only(self, tmp_path: Path) -> None:
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+        (tmp_path / "netrc").chmod(0o600)
+        with misbehaving(self.redirecting) as server:
+            get(f"{server.url}/here")
+        assert server.seen[0].headers["Authorization"] == BASIC
+        assert "Authorization" not in server.seen[1].headers
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_where_they_are_missing_the_hint_says_how(self, status: int) -> None:
+        with misbehaving(lambda exchange: exchange.reply(status)) as server, pytest.raises(FetchError) as caught:
+            get(server.url.replace("//", "//me:secret@"))
+        assert "netrc" in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+class TestProxies:
+    def test_are_taken_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with misbehaving(ok) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            assert content("http://images.invalid/SHA256SUMS") == LIST
+        assert [seen.path for seen in proxy.seen] == ["http://images.invalid/SHA256SUMS"]
+
+    def test_no_proxy_is_heeded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with misbehaving(ok) as server:
+            monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            assert content(server.url) == LIST
+
+    def test_the_password_of_one_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
+        with pytest.raises(FetchError) as caught:
+            get("http://images.invalid/SHA256SUMS")
+        assert "secret" not in str(caught.value)
+
+
+class TestPages:
+    def test_validators_come_with_the_page(self) -> None:
+        date = "Thu, 01 Jan 2026 00:00:00 GMT"
+        with misbehaving(lambda exchange: exchange.reply(body=LIST, ETag='W/"1"', Last_Modified=date)) as server:
+            page = get(f"{server.url.replace('//', '//me:secret@')}/SHA256SUMS")
+        assert page == Page(LIST, Validators(f"{server.url}/SHA256SUMS", 'W/"1"', date))
+
+    def test_a_page_that_is_known_is_not_sent_again(self) -> None:
+        def behave(exchange: Exchange) -> None:
+            known = exchange.headers.get("If-None-Match") == '"1"' and exchange.headers.get("If-Modified-Since") == "x"
+            exchange.start(304, {}) if known else exchange.reply(500)
+
+        with misbehaving(behave) as server:
+            assert get(server.url, validators=Validators(server.url, '"1"', "x")) == NotModified(server.url)
+
+    def test_the_validators_of_another_url_mean_nothing(self) -> None:
+        with misbehaving(ok) as server:
+            assert isinstance(get(f"{server.url}/b", validators=Validators(f"{server.url}/a", '"1"', "x")), Page)
+        assert not {"If-None-Match", "If-Modified-Since"} & server.seen[0].headers.keys()
+
+    def test_304_without_a_question_is_refused(self) -> None:
+        with (
+            misbehaving(lambda exchange: exchange.start(304, {})) as server,
+            pytest.raises(FetchError, match="304 Not Modified"),
+        ):
+            get(server.url)
+
+    def test_a_cut_is_tried_again(self) -> None:
+        with misbehaving(lambda exchange: exchange.file(LIST, stop=None if exchange.asked else 5)) as server:
+            assert content(server.url) == LIST
+
+    def test_a_passing_status_is_tried_again_and_a_mirror_makes_up_for_a_final_one(self) -> None:
+        def behave(exchange: Exchange) -> None:
+            exchange.reply(404) if exchange.path == "/a" else exchange.file(LIST) if exchange.asked > 2 else (
+                exchange.reply(502)
+            )
+
+        watch = Watch()
+        with misbehaving(behave) as server:
+            page = get(f"{server.url}/a", f"{server.url}/b", watch=watch)
+        assert isinstance(page, Page)
+        assert page.validators.url == f"{server.url}/b"
+        assert "404 Not Found" in watch.notes[0]
+        assert watch.labels == ["SHA256SUMS"]
+
+    @pytest.mark.parametrize(
+        ("body", "message"), [(b"<!doctype html><p>Log in", "HTML page"), (b"", "the answer is empty")]
+    )
+    def test_what_is_no_list_is_refused(self, body: bytes, message: str) -> None:
+        with (
+            misbehaving(lambda exchange: exchange.reply(body=body)) as server,
+            pytest.raises(FetchError, match=message),
+        ):
+            get(server.url)
+
+    def test_a_list_may_be_called_html(self) -> None:
+        with misbehaving(lambda exchange: exchange.reply(body=LIST, Content_Type="text/html")) as server:
+            assert content(server.url) == LIST
+
+    def test_an_endless_page_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pages, "MAX_PAGE", 1 << 20)
+
+        def behave(exchange: Exchange) -> None:
+            exchange.start(200, {"Transfer-Encoding": "chunked"})
+            while not exchange.stopping.is_set():
+                exchange.chunk(bytes(1 << 16))
+
+        with misbehaving(behave) as server, pytest.raises(FetchError, match="longer than 1048576 bytes"):
+            get(server.url)
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "SHA256SUMS"
+        path.write_bytes(LIST)
+        assert get(path.as_uri()) == Page(LIST, Validators(path.as_uri()))
+
+    def test_offline(self, tmp_path: Path) -> None:
+        (tmp_path / "list").write_bytes(LIST)
+        with misbehaving(ok) as server:
+            with pytest.raises(OfflineError, match="LARDER_OFFLINE"):
+                pages.get([server.url], label="SHA256SUMS", offline=True)
+            page = pages.get([server.url, (tmp_path / "list").as_uri()], label="SHA256SUMS", offline=True)
+        assert isinstance(page, Page)
+        assert server.seen == []
+
+
+def test_requests_is_not_loaded_until_something_is_fetched() -> None:
+    code = "import sys, recipes.sources.download, recipes.sources.pages; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert not {"requests", "urllib3"} & set(done.stdout.split())
+    assert "recipes.sources.http" in done.stdout.split()

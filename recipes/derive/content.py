@@ -1,0 +1,63 @@
+"""content: the wrapper without its outer compression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recipes import store
+from recipes.errors import DigestMismatch
+from recipes.formats import compression, unwrap
+from recipes.model import Artifact, Content
+
+from .recipe import Made, Recipe
+from .verify import digest_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .recipe import Work
+
+
+def make(work: Work) -> Made:
+    """Undo gzip, xz, bzip2 or zstd; an uncompressed wrapper gets a second name instead of a copy."""
+    path, receipt = work.input()
+    wrapper = receipt.wrapper
+    if compression.probe_codec(path) is None:
+        with path.open("rb") as file:
+            content = unwrap.describe(file.fileno(), wrapper.size, wrapper.digest)
+        store.link(path, work.temporary)
+        _verify(work, work.temporary, content)
+        return Made(work.temporary, Artifact(digest=content.digest), content)
+    unwrapped = unwrap.unwrap(
+        path,
+        work.temporary,
+        jobs=work.limits.jobs,
+        limit=unwrap.content_limit(wrapper.size, work.limits.max_virtual_size),
+        progress=work.progress,
+        label=f"content:{work.image.name}",
+    )
+    _verify(work, work.temporary, unwrapped.content)
+    return Made(work.temporary, Artifact(digest=unwrapped.content.digest, blkhash=unwrapped.blkhash), unwrapped.content)
+
+
+def _verify(work: Work, path: Path, content: Content) -> None:
+    """Hold the content against the digest that upstream publishes for it, where it does."""
+    expected = work.identity.content
+    if expected is None:
+        return
+    found = content.digest if expected.algorithm == content.digest.algorithm else digest_of(path, expected.algorithm)
+    if expected != found:
+        path.unlink()
+        raise DigestMismatch(
+            f"the content of {work.identity.urls[0]} is not what upstream lists: expected {expected}, got {found}",
+            hint="the wrapper is the one that upstream lists, so its list contradicts itself: tell upstream",
+        )
+
+
+RECIPE = Recipe(
+    kind="content",
+    version=1,
+    input="fetch",
+    make=make,
+    doc="{title}, decompressed",
+)

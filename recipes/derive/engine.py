@@ -1,0 +1,245 @@
+"""The engine: brings an artifact up to date in the cache, and lets go of what nobody asked for.
+
+`derive` is idempotent and safe to run twice at once: it holds the entry's lock, and a receipt that somebody else wrote
+since this run began is taken as it is. *Asked for is kept; passed through is released*: what somebody named, in
+`derive` of images.toml or on a command line, stays; an intermediate goes as soon as no asked-for derivation lacks it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from recipes import store
+from recipes.errors import LarderError, StoreError
+from recipes.model import Wrapper
+from recipes.progress import SILENCE
+from recipes.receipt import Receipt, derivation_key
+
+from . import content, fetch, raw, verify
+from .recipe import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from recipes.model import Identity, Image
+    from recipes.progress import Progress
+    from recipes.store import Entry, Held, Store
+
+    from .recipe import Limits, Made, Recipe
+
+#: Every recipe by the kind that it makes, inputs before what is made from them.
+RECIPES: dict[str, Recipe] = {module.RECIPE.kind: module.RECIPE for module in (fetch, content, raw)}
+
+
+@dataclass(slots=True)
+class Session:
+    """One run: what it works with, and what it has learned."""
+
+    store: Store
+    limits: Limits
+    progress: Progress = SILENCE
+    began_ns: int = field(default_factory=time.time_ns)
+    #: What could not be made in this run, by entry and key: not tried again for each task that needs it.
+    failures: dict[tuple[str, str], LarderError] = field(default_factory=dict)
+    _entries: dict[tuple[str, str], Entry] | None = None
+
+    def twin(self, kind: str, key: str) -> Entry | None:
+        """Return an entry that has an artifact of `kind` for `key`, as far as receipts tell."""
+        if self._entries is None:
+            # Read once: a thousand images that are not there yet would each read the receipts of all the others.
+            receipts = ((entry, entry.receipt(kind)) for entry in self.store.entries() for kind in RECIPES)
+            self._entries = {(receipt.kind, receipt.key): entry for entry, receipt in receipts if receipt}
+        return self._entries.get((kind, key))
+
+    def made(self, entry: Entry, receipt: Receipt) -> None:
+        """Remember where an artifact was made in this run."""
+        if self._entries is not None:
+            self._entries[receipt.kind, receipt.key] = entry
+
+
+def key_of(kind: str, identity: Identity) -> str:
+    """Return the key that an artifact of `kind` must have to be current."""
+    return derivation_key(RECIPES[kind].name, identity.digest)
+
+
+def needed(asked: Collection[str], current: Callable[[str], bool]) -> set[str]:
+    """Return the kinds that are asked for, and those that an asked-for derivation lacks as its input.
+
+    A derivation lacks its input while it is not current itself; an input that is current lacks nothing.
+    """
+    found = set(asked)
+    for kind in asked:
+        lacking: str | None = kind
+        while lacking and not current(lacking):
+            lacking = RECIPES[lacking].input
+            if lacking:
+                found.add(lacking)
+    return found
+
+
+def is_current(entry: Entry, kind: str, identity: Identity) -> bool:
+    """Say whether the artifact of `kind` is there, intact as far as size and mtime tell, and made from `identity`."""
+    return entry.current(kind, key_of(kind, identity)) is not None
+
+
+def ensure_current(kind: str, image: Image, identity: Identity, session: Session) -> bool:
+    """Say whether the artifact of `kind` is current, after trying what costs neither a download nor a conversion.
+
+    * A cache that was copied or restored keeps its bytes and loses its mtimes. Where nothing but the mtime differs from
+      the receipt the artifact is re-hashed and gets its mtime back, so that this is done once.
+    * Another image with the same bytes has the artifact: it gets a second name here.
+    """
+    entry, key = session.store.entry(image), key_of(kind, identity)
+    receipt = entry.receipt(kind)
+    if receipt is None or receipt.key != key:
+        return _take_twin(kind, key, image, identity, session)
+    if entry.matches(receipt):
+        return True
+    if verify.damage(entry, receipt, jobs=session.limits.jobs, progress=session.progress) is not None:
+        return False
+    # A cache that cannot be written to, or is being written to, serves as well; it is re-hashed the next time again.
+    with suppress(StoreError, OSError), entry.hold() as held:
+        held.restamp(receipt)
+    return True
+
+
+def _take_twin(kind: str, key: str, image: Image, identity: Identity, session: Session) -> bool:
+    entry = session.store.entry(image)
+    twin = session.twin(kind, key)
+    receipt = twin.current(kind, key) if twin else None
+    if twin is None or receipt is None or twin.path == entry.path:
+        return False
+    mine = dataclasses.replace(receipt, image=image.name, arch=image.arch, identity=identity, made=_now(), durations={})
+    # Where this does not work out the artifact is made, as if there were no twin.
+    with suppress(StoreError, OSError), entry.hold() as held:
+        if entry.current(kind, key) is None:
+            temporary = held.temporary(kind)
+            store.link(twin.artifact(kind), temporary)
+            held.publish(temporary, mine)
+        return True
+    return False
+
+
+def derive(kind: str, image: Image, identity: Identity, session: Session) -> Receipt:
+    """Make the artifact of `kind`, release what it was made from, and return its receipt.
+
+    The caller found that the artifact is not current, or wants it rebuilt: a current one is taken as it is only where
+    it was written since the session began.
+    """
+    entry = session.store.entry(image)
+    with entry.hold(session.progress) as held:
+        job = _Job(image, identity, session, held)
+        receipt = job.derive(kind, wanted=True)
+        # What was made just now stays until the derivation that it was made for has run, also where that one is
+        # still current because it is being rebuilt.
+        job.release(but=kind)
+    return receipt
+
+
+def tidy(image: Image, identity: Identity, session: Session) -> None:
+    """Release and remove what an earlier, killed run left in the entry; nothing where the entry is in use."""
+    entry = session.store.entry(image)
+    passed_through = set(entry.kinds()) - set(image.derive) - entry.asked()
+    if not (passed_through or entry.has_leftovers() or entry.part.exists()):
+        return
+    with suppress(StoreError), entry.hold() as held:
+        _Job(image, identity, session, held).release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One image to be worked on, under the lock of its entry."""
+
+    image: Image
+    identity: Identity
+    session: Session
+    held: Held
+
+    def derive(self, kind: str, *, wanted: bool) -> Receipt:
+        """Return the receipt of a current artifact, which is made where it is not there or is `wanted` anew."""
+        entry, key = self.held.entry, key_of(kind, self.identity)
+        present = entry.current(kind, key)
+        if present is not None and not (wanted and self._is_old(kind)):
+            return present
+        failure = self.session.failures.get((str(entry.path), key))
+        if failure is not None:
+            raise failure
+        try:
+            return self._make(RECIPES[kind], key)
+        except LarderError as error:
+            self.session.failures[str(entry.path), key] = error
+            raise
+
+    def release(self, *, but: str | None = None) -> None:
+        """Discard what nobody asked for and no asked-for derivation still lacks, except the kind `but`."""
+        wanted = self._wanted()
+        for kind in self.held.entry.kinds():
+            if kind not in wanted and kind != but:
+                self.held.discard(kind)
+        if RECIPES["fetch"].kind not in wanted and but is None:
+            self.held.discard_part()
+
+    def _wanted(self, *, assume: str | None = None) -> set[str]:
+        """Return the kinds that must stay, see `needed`; the kind `assume` counts as current."""
+        return needed(
+            {*self.image.derive, *self.held.entry.asked()},
+            lambda kind: kind == assume or is_current(self.held.entry, kind, self.identity),
+        )
+
+    def _is_old(self, kind: str) -> bool:
+        return self.held.entry.written_ns(kind) < self.session.began_ns
+
+    def _make(self, recipe: Recipe, key: str) -> Receipt:
+        source = self.derive(recipe.input, wanted=False) if recipe.input else None
+        work = Work(
+            image=self.image,
+            identity=self.identity,
+            held=self.held,
+            limits=self.session.limits,
+            progress=self.session.progress,
+            temporary=self.held.temporary(recipe.kind),
+            source=source,
+            keep_source=recipe.input in self._wanted(assume=recipe.kind),
+        )
+        began = time.monotonic()
+        made = recipe.make(work)
+        seconds = {recipe.kind: round(time.monotonic() - began, 3)}
+        receipt = self.held.publish(made.path, self._receipt(recipe, key, made, source, seconds))
+        if source is not None and made.path == self.held.entry.artifact(source.kind):
+            self.held.discard(source.kind)
+        self.session.made(self.held.entry, receipt)
+        return receipt
+
+    def _receipt(
+        self, recipe: Recipe, key: str, made: Made, source: Receipt | None, seconds: dict[str, float]
+    ) -> Receipt:
+        if source is not None:
+            wrapper, served, when, earlier = source.wrapper, source.served, source.when, source.durations
+        else:
+            assert made.served is not None, "a recipe without an input says where its bytes came from"
+            wrapper, served = Wrapper(self.identity.digest, made.artifact.size), made.served
+            when, earlier = _now(), {}
+        return Receipt(
+            kind=recipe.kind,
+            key=key,
+            recipe=recipe.name,
+            image=self.image.name,
+            arch=self.image.arch,
+            identity=self.identity,
+            when=when,
+            served=served,
+            wrapper=wrapper,
+            content=made.content,
+            artifact=made.artifact,
+            made=_now(),
+            durations={**earlier, **seconds},
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,52 @@
+"""raw: a disk image as a sparse RAW file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recipes import store
+from recipes.formats import blkhash, disk
+from recipes.formats.probe import RAW_FORMATS
+from recipes.formats.qcow2_header import SECTOR
+from recipes.model import Artifact
+
+from .recipe import Made, Recipe
+
+if TYPE_CHECKING:
+    from .recipe import Work
+
+
+def make(work: Work) -> Made:
+    """Convert the content to RAW; content that is RAW already becomes it, or is cloned where it is to stay."""
+    path, receipt = work.input()
+    content = receipt.content
+    assert content is not None, "the receipt of a content describes it"
+    label = f"raw:{work.image.name}"
+    # A disk has whole sectors, so an odd size is for to_raw to round up.
+    if content.format in RAW_FORMATS and content.size % SECTOR == 0 and content.size <= work.limits.max_virtual_size:
+        digest = receipt.artifact.blkhash
+        if digest is None:
+            with work.progress.meter(label) as meter:
+                digest = blkhash.of_file(path, jobs=work.limits.jobs, meter=meter)
+        if work.keep_source:
+            store.link(path, work.temporary)
+            path = work.temporary
+        return Made(path, Artifact(blkhash=digest), content)
+    made = disk.to_raw(
+        path,
+        work.temporary,
+        jobs=work.limits.jobs,
+        max_virtual_size=work.limits.max_virtual_size,
+        progress=work.progress,
+        label=label,
+    )
+    return Made(work.temporary, Artifact(blkhash=made.blkhash), content)
+
+
+RECIPE = Recipe(
+    kind="raw",
+    version=1,
+    input="content",
+    make=make,
+    doc="{title} as a sparse RAW disk",
+)

@@ -1,0 +1,88 @@
+"""What a derivation is: a recipe that makes one kind of artifact from another, and the work it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from recipes.model import Artifact, Content, Identity, Image
+    from recipes.progress import Progress
+    from recipes.receipt import Receipt, Served
+    from recipes.store import Held
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the run allows: see images.toml's ``[cache]`` and ``[mirrors]``, and the LARDER_* variables."""
+
+    mirrors: Mapping[str, Sequence[str]]
+    max_virtual_size: int
+    #: Threads inside one derivation.
+    jobs: int
+    offline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One derivation to be done, under the lock of its entry."""
+
+    image: Image
+    identity: Identity
+    held: Held
+    limits: Limits
+    progress: Progress
+    #: Where the result is to be written; nothing is there yet.
+    temporary: Path
+    #: The receipt of the input, whose artifact is in place; None for a recipe that has no input.
+    source: Receipt | None
+    #: Whether the input's artifact is to stay, since somebody asked for it.
+    keep_source: bool
+
+    def input(self) -> tuple[Path, Receipt]:
+        """Return the input's artifact and its receipt."""
+        if self.source is None:
+            raise AssertionError("a recipe without an input asked for it")
+        return self.held.entry.artifact(self.source.kind), self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a recipe made: a file in the entry with its bytes fsynced, and what became known on the way."""
+
+    path: Path
+    #: Digest or blkhash of the file; the rest is measured when it is published.
+    artifact: Artifact
+    #: Known from the content on.
+    content: Content | None = None
+    #: Known from the download.
+    served: Served | None = None
+
+
+class Make(Protocol):
+    """The function behind a recipe."""
+
+    def __call__(self, work: Work) -> Made:
+        """Do the work; where it cannot be done, raise a LarderError and leave nothing but a resumable download."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to make one kind of artifact."""
+
+    kind: str
+    #: Part of the key: raised whenever the same input gives other bytes than before.
+    version: int
+    #: The kind that it is made from; None where it comes from outside.
+    input: str | None
+    make: Make
+    #: For `doit list`; {title} is the image's.
+    doc: str
+
+    @property
+    def name(self) -> str:
+        """Return name and version, as the key and the receipt have it."""
+        return f"{self.kind}/{self.version}"

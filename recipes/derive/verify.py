@@ -1,0 +1,55 @@
+"""Hold an artifact's bytes against its receipt."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from recipes.formats import blkhash
+from recipes.model import Digest
+from recipes.progress import SILENT_METER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recipes.progress import Meter, Progress
+    from recipes.receipt import Receipt
+    from recipes.store import Entry
+
+_CHUNK = 1 << 20
+
+
+def damage(entry: Entry, receipt: Receipt, *, jobs: int, progress: Progress) -> str | None:
+    """Return what is wrong with the artifact of `receipt`, None where its bytes are the ones that were recorded.
+
+    A RAW is verified by its blkhash, at the price of its data; everything else by its digest.
+    """
+    path, expected = entry.artifact(receipt.kind), receipt.artifact
+    label = f"{receipt.kind}:{receipt.image}"
+    try:
+        size = path.stat().st_size
+        if size != expected.size:
+            return f"expected {expected.size} bytes, found {size}"
+        with progress.meter(label, size) as meter:
+            if expected.blkhash is not None:
+                found = blkhash.of_file(path, jobs=jobs, meter=meter)
+                return _difference("blkhash", expected.blkhash, found)
+            if expected.digest is None:
+                return "the receipt records no digest"
+            return _difference("digest", expected.digest, digest_of(path, expected.digest.algorithm, meter))
+    except FileNotFoundError:
+        return "the file is missing"
+
+
+def digest_of(path: Path, algorithm: str, meter: Meter = SILENT_METER) -> Digest:
+    """Return the digest of a whole file, holes included."""
+    hasher = hashlib.new(algorithm)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            meter.advance(len(chunk))
+    return Digest(algorithm, hasher.hexdigest())
+
+
+def _difference(what: str, expected: object, found: object) -> str | None:
+    return None if expected == found else f"expected {what} {expected}, found {found}"

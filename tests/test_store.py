@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from recipes import store
+from recipes.errors import StoreError
+from recipes.model import Artifact, Digest, Identity, Wrapper
+from recipes.receipt import Receipt, Served
+from recipes.store import Store
+
+if TYPE_CHECKING:
+    from recipes.store import Entry, Held
+
+DIGEST = Digest("sha256", "a" * 64)
+
+
+def receipt(key: str, kind: str = "raw") -> Receipt:
+    return Receipt(
+        kind=kind,
+        key=key,
+        recipe=f"{kind}/1",
+        image="a",
+        arch="x86_64",
+        identity=Identity(("https://example.org/a.img",), DIGEST, 5),
+        when="2026-01-01T00:00:00Z",
+        served=Served("https://example.org/a.img"),
+        wrapper=Wrapper(DIGEST, 5),
+        artifact=Artifact(0, 0, 0, digest=DIGEST),
+        made="2026-01-01T00:00:00Z",
+    )
+
+
+def publish(held: Held, key: str, data: bytes, kind: str = "raw") -> Receipt:
+    path = held.temporary(kind)
+    path.write_bytes(data)
+    return held.publish(path, receipt(key, kind))
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    return Store(tmp_path).entry_of("a", "x86_64")
+
+
+def test_what_is_published_is_current(entry: Entry) -> None:
+    with entry.hold() as held:
+        written = publish(held, "k1", b"bytes")
+    assert entry.current("raw", "k1") == written
+    assert entry.current("raw", "k2") is None
+    assert written.artifact.size == 5
+    assert entry.artifact("raw").stat().st_mode & 0o222 == 0
+
+
+def test_a_receipt_survives_its_json(entry: Entry) -> None:
+    with entry.hold() as held:
+        written = publish(held, "k1", b"bytes")
+    assert Receipt.from_json(written.to_json()) == written
+
+
+@pytest.mark.parametrize("harm", ["size", "mtime", "gone"])
+def test_an_artifact_that_is_not_as_its_receipt_says_is_not_current(entry: Entry, harm: str) -> None:
+    with entry.hold() as held:
+        publish(held, "k1", b"bytes")
+    path = entry.artifact("raw")
+    match harm:
+        case "size":
+            recorded = path.stat()
+            path.chmod(0o644)
+            path.write_bytes(b"longer bytes")
+            os.utime(path, ns=(recorded.st_atime_ns, recorded.st_mtime_ns))
+        case "mtime":
+            os.utime(path)
+        case _:
+            path.unlink()
+    assert entry.current("raw", "k1") is None
+
+
+class Crash(BaseException):
+    pass
+
+
+def crash_points() -> list[tuple[str, int]]:
+    """Return each step of a publication as the name of the call and its turn."""
+    return [("fsync", 0), ("fsync", 1), ("fsync", 2), ("replace", 0), ("replace", 1)]
+
+
+@pytest.mark.parametrize(("call", "turn"), crash_points())
+@pytest.mark.parametrize("after", [False, True])
+def test_a_crash_at_any_step_leaves_the_old_or_the_new(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch, call: str, turn: int, after: bool
+) -> None:
+    with entry.hold() as held:
+        publish(held, "old", b"old bytes")
+    calls = 0
+    real: Any = os.fsync if call == "fsync" else Path.replace
+
+    def crashing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls - 1 == turn and not after:
+            raise Crash
+        result = real(*arguments)
+        if calls - 1 == turn:
+            raise Crash
+        return result
+
+    monkeypatch.setattr(os if call == "fsync" else Path, call, crashing)
+    with pytest.raises(Crash), entry.hold() as held:
+        publish(held, "new", b"new bytes")
+    monkeypatch.undo()
+    old, new = entry.current("raw", "old"), entry.current("raw", "new")
+    if old:
+        assert entry.artifact("raw").read_bytes() == b"old bytes"
+    if new:
+        assert entry.artifact("raw").read_bytes() == b"new bytes"
+    assert not (old and new)
+    with entry.hold() as held:
+        assert {path.name for path in entry.path.iterdir()} <= {".lock", "disk.raw", "raw.json"}
+        publish(held, "new", b"new bytes")
+    assert entry.current("raw", "new")
+
+
+def test_only_one_holds_an_entry(entry: Entry) -> None:
+    with entry.hold(), pytest.raises(StoreError, match="in use by another"), entry.hold():
+        pass
+    with entry.hold():
+        pass
+
+
+def test_leftovers_go_with_the_next_lock(entry: Entry) -> None:
+    with entry.hold() as held:
+        held.temporary("raw").write_bytes(b"half")
+    assert entry.has_leftovers()
+    with entry.hold():
+        assert not entry.has_leftovers()
+
+
+def test_marks(entry: Entry) -> None:
+    assert entry.asked() == set()
+    entry.ask("fetch")
+    entry.ask("fetch")
+    assert entry.asked() == {"fetch"}
+    with entry.hold() as held:
+        held.forget("fetch")
+    assert entry.asked() == set()
+
+
+def test_link_falls_back_to_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"bytes" * 1000)
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"bytes" * 1000
+    assert not (tmp_path / "b").samefile(tmp_path / "a")
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="LARDER_CACHE"), Store(tmp_path / "file").entry_of("a", "x86_64").hold():
+        pass
+
+
+def test_the_cache_is_marked_for_backup_tools(tmp_path: Path) -> None:
+    Store(tmp_path / "cache").prepare()
+    tag = (tmp_path / "cache" / "CACHEDIR.TAG").read_text()
+    assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
+
+
+def test_a_receipt_of_another_version_is_refused() -> None:
+    document = receipt("k").to_json()
+    with pytest.raises(ValueError, match="receipt version 2"):
+        Receipt.from_json({**document, "larder": 2})
+    assert dataclasses.replace(receipt("k"), artifact=Artifact(0, 0, 0, digest=DIGEST)) == Receipt.from_json(document)

@@ -1,0 +1,223 @@
+"""One step alone, without cache or doit: ``python -m recipes raw|content SRC DST``, ``… digest --name FILE LIST``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes import __version__
+from recipes.console import Watch, console
+from recipes.errors import Interrupted, LarderError
+from recipes.model import DEFAULT_MAX_VIRTUAL_SIZE
+from recipes.settings import processors
+from recipes.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from recipes.progress import Progress
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, 1 for a LarderError, 130 where it was interrupted."""
+    options = _parser().parse_args(arguments)
+    options.stop = threading.Event()
+    try:
+        with _stopped_by_signals(options.stop):
+            report: str = options.run(options)
+    except (Interrupted, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return 128 + signal.SIGINT
+    except LarderError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(report)
+    return 0
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM set `stop`, so that work ends where it is safe, and the second end it at once."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"larder {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    step = argparse.ArgumentParser(add_help=False)
+    step.add_argument("source", type=Path, metavar="SRC")
+    step.add_argument("destination", type=Path, metavar="DST")
+    step.add_argument("--json", action="store_true", help="print what was made as a receipt has it")
+    step.add_argument("--force", action="store_true", help="replace DST where it exists")
+    step.add_argument("--jobs", type=int, default=processors(), metavar="N", help="threads (default: the processors)")
+    step.add_argument(
+        "--max-virtual-size",
+        type=_size,
+        default=DEFAULT_MAX_VIRTUAL_SIZE,
+        metavar="SIZE",
+        help="refuse what claims more (default: %(default)s)",
+    )
+
+    raw = commands.add_parser("raw", parents=[step], help="convert a disk image to a sparse RAW file")
+    raw.add_argument("--no-blkhash", action="store_true", help="do not compute the content digest")
+    raw.set_defaults(run=_raw)
+    content = commands.add_parser("content", parents=[step], help="undo gzip, xz, bzip2 or zstd, with holes")
+    content.set_defaults(run=_content)
+    digest = commands.add_parser("digest", help="show what a checksum list says of a file")
+    digest.add_argument("list", type=Path, metavar="LIST", help="the list, as downloaded")
+    digest.add_argument("--name", required=True, metavar="FILE", help="the file's name; * stands for what moves")
+    digest.add_argument("--algorithm", "--algo", choices=("sha256", "sha512"), help="take this one of several")
+    digest.add_argument("--json", action="store_true", help="print JSON")
+    digest.set_defaults(run=_digest)
+    return parser
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _raw(options: argparse.Namespace) -> str:
+    from recipes.formats import disk
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        made = disk.to_raw(
+            options.source,
+            draft,
+            jobs=options.jobs,
+            max_virtual_size=options.max_virtual_size,
+            progress=progress,
+            label=options.source.name,
+            blkhash=not options.no_blkhash,
+            durable=False,
+        )
+        return {
+            "content": {
+                "digest": None,
+                "size": options.source.stat().st_size,
+                "format": made.source_format,
+                "virtual_size": made.virtual_size,
+            },
+            "blkhash": made.blkhash,
+        }
+
+    return _step(options, "raw", make)
+
+
+def _content(options: argparse.Namespace) -> str:
+    from recipes.formats import unwrap
+    from recipes.receipt import plain
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        made = unwrap.unwrap(
+            options.source,
+            draft,
+            jobs=options.jobs,
+            limit=unwrap.content_limit(options.source.stat().st_size, options.max_virtual_size),
+            progress=progress,
+            label=options.source.name,
+            durable=False,
+        )
+        return {"content": plain(made.content), "blkhash": made.blkhash, "digest": made.content.digest}
+
+    return _step(options, "content", make)
+
+
+def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
+    """Make DST under a temporary name beside it, so that a run that is killed leaves nothing at DST.
+
+    Nothing is fsynced: neither do cp, gzip and qemu-img, whose place this takes.
+    """
+    from recipes.formats.sparse import measure
+    from recipes.model import Artifact
+
+    destination: Path = options.destination
+    if not options.source.is_file():
+        found = "a folder" if options.source.is_dir() else "nothing"
+        raise LarderError(f"{options.source}: expected a file, found {found}")
+    if destination.exists() and not options.force:
+        raise LarderError(f"{destination} exists already", hint="--force replaces it")
+    if not destination.absolute().parent.is_dir():
+        raise LarderError(f"{destination.absolute().parent} is not a folder")
+    draft = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}")
+    shown = console(sys.stderr, options.stop) if sys.stderr.isatty() and not options.json else None
+    began = time.monotonic()
+    try:
+        made = make(draft, shown or Watch(options.stop))
+        draft.replace(destination)
+    finally:
+        draft.unlink(missing_ok=True)
+        if shown is not None:
+            shown.close()
+    seconds = round(time.monotonic() - began, 3)
+    artifact = measure(destination, Artifact(digest=made.get("digest"), blkhash=made["blkhash"]))
+    if options.json:
+        # Imported here and not before: they are a tenth of the time of a small image.
+        import json
+
+        from recipes.derive.engine import RECIPES
+        from recipes.receipt import SCHEMA_VERSION, plain
+
+        document = {
+            "larder": SCHEMA_VERSION,
+            "kind": kind,
+            "recipe": RECIPES[kind].name,
+            "content": made["content"],
+            "artifact": plain(artifact),
+            "durations": {kind: seconds},
+        }
+        return json.dumps(document, indent=1) + "\n"
+    text = f"{destination}: {format_size(artifact.size)}, {format_size(artifact.allocated)} on disk, {seconds:.1f} s\n"
+    if artifact.digest:
+        text += f"  {artifact.digest}\n"
+    if artifact.blkhash:
+        text += f"  blkhash {artifact.blkhash.algorithm} {artifact.blkhash.hex}\n"
+    return text
+
+
+def _digest(options: argparse.Namespace) -> str:
+    import json
+
+    from recipes.sources import checksums
+
+    try:
+        text = options.list.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise LarderError(f"{options.list}: {error.strerror}") from error
+    listed = checksums.parse(text).lookup(options.name, algorithm=options.algorithm)
+    found = {
+        "name": listed.name,
+        "digest": str(listed.digest),
+        "size": listed.size,
+        "content": str(listed.content) if listed.content else None,
+    }
+    if options.json:
+        return json.dumps(found, indent=1) + "\n"
+    return "".join(f"{key:<8} {value}\n" for key, value in found.items() if value is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

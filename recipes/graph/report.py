@@ -1,0 +1,77 @@
+"""What a person sees of a run: a line per task, progress, and errors in their own words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from doit.reporter import ConsoleReporter
+
+from recipes.console import console
+from recipes.graph import workspace
+from recipes.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from recipes.console import Console
+
+
+class Reporter(ConsoleReporter):  # type: ignore[misc]
+    """doit's console, with progress, results and errors in a person's words."""
+
+    desc = "console output with progress"
+
+    def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
+        """Start watching the work of this run."""
+        space = workspace.current()
+        self._console: Console = console(self.outstream, space.stop)
+        space.session.progress = self._console
+
+    def write(self, text: str) -> None:
+        """Write a line, above the bars where there are any."""
+        self._console.write(text)
+
+    def execute_task(self, task: Any) -> None:
+        """Say that a task begins; reading declarations is not worth a line."""
+        if task.meta and task.meta["kind"] == "fetch":
+            space = workspace.current()
+            identity = space.identity(space.images[task.meta["image"]])
+            size = f"{format_size(identity.size)} from " if identity.size is not None else ""
+            self.write(f".  {task.name}  {size}{identity.urls[0]}\n")
+        elif not task.name.startswith("resolve:"):
+            super().execute_task(task)
+
+    def skip_uptodate(self, task: Any) -> None:
+        """Say that there is nothing to do for a task."""
+        if not task.name.startswith("resolve:"):
+            super().skip_uptodate(task)
+
+    def add_success(self, task: Any) -> None:
+        """Say what a derivation made."""
+        if not task.meta:
+            return
+        space = workspace.current()
+        receipt = space.session.store.entry(space.images[task.meta["image"]]).receipt(task.meta["kind"])
+        if receipt is not None:
+            artifact = receipt.artifact
+            took = receipt.durations.get(receipt.kind)
+            parts = [format_size(artifact.size)]
+            if receipt.kind == "raw":
+                parts.append(f"{format_size(artifact.allocated)} on disk")
+            if took:
+                parts.append(f"in {format_duration(took)}")
+            self.write(f"   {task.name}: {', '.join(parts)}\n")
+
+    def complete_run(self) -> None:
+        """Stop watching."""
+        self._console.close()
+        # Failures were told when they happened. doit tells them again with each task's captured output; ours have none.
+        if self.runtime_errors:
+            super().complete_run()
+
+    def _write_failure(self, result: dict[str, Any], write_exception: bool = True) -> None:
+        task, failure = result["task"], result["exception"]
+        if failure.get_name() == "TaskFailed":
+            # Work says itself which piece of it failed; that may be the input of this task.
+            label = "" if failure.message.startswith(f"{task.name}: ") else f"{task.name}: "
+            self.write(f"{label}{failure.message}\n")
+        else:
+            super()._write_failure(result, write_exception)

@@ -1,0 +1,149 @@
+"""`doit run`, as larder needs it; in a project that is not larder's it is doit's own.
+
+Three things are known nowhere else: what was named on the command line (so that it is kept), which groups were (so
+that doit walks their images one after the other), and when the run ends (so that leftovers go).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from doit.cmd_run import Run as DoitRun
+from doit.exceptions import InvalidCommand
+from doit.runner import MThreadRunner
+
+from recipes.derive import engine
+from recipes.derive.engine import RECIPES
+from recipes.errors import LarderError
+from recipes.graph import workspace
+from recipes.graph.command import INTERRUPTED
+from recipes.graph.database import raise_on_sigterm
+
+if TYPE_CHECKING:
+    from doit.task import Task
+
+#: How long a thread that was told to stop may take to clean up.
+_STOP_SECONDS = 10.0
+_FRESH = {
+    "name": "fresh",
+    "long": "fresh",
+    "type": bool,
+    "default": False,
+    "help": "ask upstream for every checksum list, however lately that was done",
+}
+
+
+class Run(DoitRun):  # type: ignore[misc]
+    """Run tasks."""
+
+    sel_tasks: list[str] | None
+    cmd_options = (*DoitRun.cmd_options, _FRESH)
+
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Load the project and run it."""
+        self._fresh: bool = params["fresh"]
+        status: int = super().execute(params, args)
+        return status
+
+    # doit finds the options to pass in the signature, which wraps() keeps.
+    @functools.wraps(DoitRun._execute)
+    def _execute(self, **options: Any) -> int:
+        if not workspace.is_open():
+            return self._run(options)
+        raise_on_sigterm()
+        if self._fresh:
+            workspace.current().lists.expire()
+        tasks = {task.name: task for task in self.task_list}
+        if not self.sel_tasks:
+            images = workspace.current().settings.images.name
+            raise InvalidCommand(f"no image in {images} has prewarm = true: name a task, `doit list` shows them")
+        self.sel_tasks = expand(self.sel_tasks, tasks)
+        named = {name: tasks[name] for name in self.sel_tasks if name in tasks}
+        try:
+            if not self.sel_default_tasks:
+                _remember(named)
+            return self._run(options)
+        except KeyboardInterrupt:
+            _stop_threads()
+            sys.stderr.write("larder: interrupted; the same command goes on from here\n")
+            return INTERRUPTED
+        except LarderError as error:
+            sys.stderr.write(f"larder: {error}\n")
+            return workspace.USAGE_ERROR
+        finally:
+            _tidy(named)
+
+    def _run(self, options: dict[str, Any]) -> int:
+        status: int = super()._execute(**options)
+        return status
+
+
+def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
+    """Replace each group of derivations in `selection`, and each pattern, by the tasks in it.
+
+    doit walks a group breadth first: every image would be downloaded before the first is converted. Tasks that are
+    selected one by one it takes one by one, so that live intermediates stay within the number of jobs.
+    """
+    expanded: list[str] = []
+    for word in selection:
+        after_option = bool(expanded) and expanded[-1].startswith("-")
+        if after_option:
+            expanded.append(word)
+        elif word in RECIPES and word in tasks:
+            expanded.extend(tasks[word].task_dep)
+        elif "*" in word:
+            matching = [name for name in tasks if fnmatchcase(name, word) and name not in RECIPES]
+            if not matching:
+                raise InvalidCommand(f"no task matches {word!r}; `doit list` shows what there is")
+            expanded.extend(matching)
+        else:
+            if word not in tasks:
+                explain_missing(word)
+            expanded.append(word)
+    return expanded
+
+
+def explain_missing(word: str) -> None:
+    """Raise InvalidCommand where `word` would be a task for another architecture, or for another kind of image."""
+    kind, colon, name = word.partition(":")
+    space = workspace.current()
+    if not colon or kind not in RECIPES:
+        return
+    if name in space.images:
+        raise InvalidCommand(f"{name} is a {space.images[name].kind} image: {kind} cannot be derived from it")
+    if name in space.declaration.images:
+        others = " and ".join(space.declaration.images[name])
+        raise InvalidCommand(
+            f"{name} is not declared for {space.settings.arch}, only for {others}; LARDER_ARCH chooses"
+        )
+
+
+def _remember(named: dict[str, Task]) -> None:
+    """Keep what was named on the command line: it is asked for from now on."""
+    space = workspace.current()
+    for task in named.values():
+        if task.meta:
+            space.session.store.entry(space.images[task.meta["image"]]).ask(task.meta["kind"])
+
+
+def _tidy(named: dict[str, Task]) -> None:
+    """Finish what killed runs left undone in the entries of this run."""
+    space = workspace.current()
+    for name in {task.meta["image"] for task in named.values() if task.meta}:
+        try:
+            engine.tidy(space.images[name], space.identity(space.images[name]), space.session)
+        except LarderError:
+            # Its identity is not known: what is in the entry cannot be judged.
+            continue
+
+
+def _stop_threads() -> None:
+    """Let the threads of doit's runner put down what they are doing; doit only abandons them."""
+    workspace.current().stop.set()
+    for thread in threading.enumerate():
+        if isinstance(thread, MThreadRunner.DaemonThread):
+            thread.join(_STOP_SECONDS)

@@ -1,0 +1,156 @@
+"""The commands that look at the cache, through the real `doit` program."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from tests.graph.project import MiB, disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.graph.project import Project
+
+
+def status(project: Project, *names: str) -> dict[tuple[str, str], dict[str, Any]]:
+    document = json.loads(project.ok("status", "--json", *names))
+    return {(row["image"], row["kind"]): row for row in document["artifacts"]}
+
+
+class TestStatus:
+    def test_of_an_empty_cache(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        assert status(project)["a", "raw"]["state"] == "missing"
+        assert "missing" in project.ok("status")
+
+    def test_of_what_is_current_and_what_is_stale(self, project: Project) -> None:
+        project.declare("a", gzip.compress(disk("a")), "a.raw.gz")
+        project.ok("raw:a", "fetch:a")
+        rows = status(project)
+        assert {key: row["state"] for key, row in rows.items()} == {("a", "fetch"): "current", ("a", "raw"): "current"}
+        assert rows["a", "raw"]["size"] == 2 * MiB
+        assert rows["a", "raw"]["allocated"] < MiB
+        assert rows["a", "raw"]["receipt"]["kind"] == "raw"
+        assert rows["a", "fetch"]["asked"]
+        project.declare("a", gzip.compress(disk("new")), "a.raw.gz")
+        assert status(project)["a", "raw"]["state"] == "stale"
+
+    def test_of_what_is_not_declared_any_more(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.declare("b", disk("b"))
+        project.ok("raw")
+        del project.declared["b"]
+        project.write()
+        assert not status(project)["b", "raw"]["declared"]
+        assert "not declared" in project.ok("status")
+
+    def test_of_a_download_that_was_begun(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.entry("a").mkdir(parents=True)
+        (project.entry("a") / "wrapper.part").write_bytes(b"half")
+        row = status(project)["a", "fetch"]
+        assert (row["state"], row["size"]) == ("partial", 4)
+
+    def test_of_a_file_that_was_touched(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.ok("raw:a")
+        (project.entry("a") / "disk.raw").touch()
+        assert status(project)["a", "raw"]["state"] == "changed"
+
+    def test_counts_a_file_with_two_names_once(self, project: Project) -> None:
+        project.declare("a", disk("a"), derive=["raw", "fetch"])
+        project.ok("raw:a", "fetch:a")
+        totals = json.loads(project.ok("status", "--json"))["totals"]
+        assert totals["artifacts"] == 2
+        assert totals["allocated"] == (project.entry("a") / "disk.raw").stat().st_blocks * 512
+        assert totals["holes"] == 2 * MiB - totals["allocated"]
+
+    def test_of_some_images(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.declare("b", disk("b"))
+        assert set(status(project, "b")) == {("b", "raw")}
+        result = project.doit("status", "c")
+        assert result.status == 3
+        assert "'c'" in result.err
+
+    def test_needs_nothing_but_the_cache(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.ok("raw:a")
+        shutil.rmtree(project.upstream)
+        (project.cache / "doit.db").unlink()
+        assert status(project)["a", "raw"]["state"] == "current"
+
+
+class TestPath:
+    def test_of_what_is_current(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.ok("raw:a")
+        assert project.ok("path", "raw:a") == f"{project.entry('a') / 'disk.raw'}\n"
+
+    def test_of_what_is_not(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        result = project.doit("path", "raw:a")
+        assert result.status == 1
+        assert result.out == ""
+        assert "doit raw:a" in result.err
+
+    def test_of_what_cannot_be(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        for words in ([], ["a"], ["raw:b"], ["vhdx:a"]):
+            assert project.doit("path", *words).status == 3
+
+
+class TestVerify:
+    def test_what_is_intact(self, project: Project) -> None:
+        project.declare("a", gzip.compress(disk("a")), "a.raw.gz", derive=["fetch", "content", "raw"])
+        project.ok("raw:a", "content:a", "fetch:a")
+        assert project.ok("verify").count("ok ") == 3
+
+    def test_what_is_damaged(self, project: Project) -> None:
+        project.declare("a", gzip.compress(disk("a")), "a.raw.gz", derive=["fetch", "raw"])
+        project.ok("raw:a", "fetch:a")
+        raw = project.entry("a") / "disk.raw"
+        before = raw.stat()
+        raw.chmod(0o644)
+        with raw.open("r+b") as file:
+            file.seek(MiB)
+            file.write(b"x")
+        import os
+
+        os.utime(raw, ns=(before.st_atime_ns, before.st_mtime_ns))
+        result = project.doit("verify", "--json")
+        assert result.status == 1
+        damage = {each["kind"]: each["damage"] for each in json.loads(result.out)["artifacts"]}
+        assert damage["fetch"] is None
+        assert "blkhash" in damage["raw"]
+        assert "DAMAGED" in project.doit("verify", "a").out
+
+    def test_data_in_what_was_a_hole(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.ok("raw:a")
+        raw = project.entry("a") / "disk.raw"
+        raw.chmod(0o644)
+        with raw.open("r+b") as file:
+            file.seek(2 * MiB - 1)
+            file.write(b"x")
+        assert project.doit("verify").status == 1
+
+    def test_nothing(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        assert "nothing is cached" in project.ok("verify")
+
+
+def test_the_commands_stay_out_of_other_projects(tmp_path: Path) -> None:
+    import subprocess
+
+    from tests.graph.project import DOIT
+
+    (tmp_path / "dodo.py").write_text("def task_hello():\n    return {'actions': ['echo hello'], 'verbosity': 2}\n")
+    done = subprocess.run([DOIT], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == ".  hello\nhello\n"
+    done = subprocess.run([DOIT, "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "this dodo.py is not" in done.stderr

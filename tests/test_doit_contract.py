@@ -1,0 +1,111 @@
+"""What graph/ relies on in doit and doit does not document. A new doit that breaks one of these is not for us yet."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any
+
+from doit.cmd_run import Run
+from doit.dependency import Dependency, MD5Checker, SqliteDB
+from doit.exceptions import TaskFailed
+from doit.runner import MThreadRunner
+from doit.task import Task
+from doit.tools import result_dep
+
+from recipes.graph.database import WriteThrough
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_run_passes_options_by_the_names_in_the_signature() -> None:
+    from recipes.graph.run import Run as LarderRun
+
+    ours, theirs = (inspect.signature(run._execute).parameters.keys() for run in (LarderRun, Run))
+    assert ours == theirs
+
+
+def test_the_row_of_a_task_is_complete_when_deps_is_set(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    class Recording(SqliteDB):  # type: ignore[misc]
+        def set(self, task_id: str, dependency: str, value: Any) -> None:
+            written.append(dependency)
+            super().set(task_id, dependency, value)
+
+    manager = Dependency(Recording, str(tmp_path / "db"))
+    task = Task("a", [])
+    task.values, task.result = {"key": "k"}, {"key": "k"}
+    manager.save_success(task)
+    manager.close()
+    assert written[-1] == "deps:"
+
+
+def test_a_result_dep_is_a_task_dep() -> None:
+    task = Task("raw:a", [], uptodate=[result_dep("resolve:a")])
+    assert task.task_dep == ["resolve:a"]
+
+
+def test_a_calculator_alone_makes_a_task_up_to_date_without_a_record(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    manager = Dependency(SqliteDB, str(tmp_path / "db"), checker_cls=MD5Checker)
+    task = Task("a", [], targets=[str(target)], uptodate=[True], setup=["b"])
+    assert manager.get_status(task, {}).status == "run"
+    target.touch()
+    assert manager.get_status(task, {}).status == "up-to-date"
+    manager.close()
+
+
+def test_the_signature_of_a_calculator_may_be_given(tmp_path: Path) -> None:
+    from recipes.graph.tasks import Current
+
+    assert list(inspect.signature(Current("raw", "a")).parameters) == ["task", "values"]
+
+
+def test_failures_carry_their_message() -> None:
+    failure = TaskFailed("what happened", report=False)
+    assert failure.message == "what happened"
+    assert failure.get_name() == "TaskFailed"
+    assert not failure.report
+
+
+def test_threads_of_the_runner_can_be_told_from_others() -> None:
+    assert issubclass(MThreadRunner.DaemonThread, threading.Thread)
+
+
+class TestWriteThrough:
+    def open(self, path: Path) -> Dependency:
+        return Dependency(WriteThrough, str(path))
+
+    def saved(self, name: str) -> Task:
+        task = Task(name, [])
+        task.values = {"key": name}
+        return task
+
+    def test_a_record_survives_a_process_that_never_closes(self, tmp_path: Path) -> None:
+        first = self.open(tmp_path / "db")
+        first.save_success(self.saved("a"))
+        second = self.open(tmp_path / "db")
+        assert second.get_values("a") == {"key": "a"}
+        first.close()
+        second.close()
+
+    def test_two_runs_keep_each_others_records(self, tmp_path: Path) -> None:
+        first, second = self.open(tmp_path / "db"), self.open(tmp_path / "db")
+        first.save_success(self.saved("a"))
+        first.remove_success(self.saved("failed"))
+        second.save_success(self.saved("b"))
+        first.close()
+        second.close()
+        third = self.open(tmp_path / "db")
+        assert third.get_values("a") == {"key": "a"}
+        assert third.get_values("b") == {"key": "b"}
+        third.close()
+
+    def test_a_broken_file_is_put_aside(self, tmp_path: Path) -> None:
+        (tmp_path / "db").write_bytes(b"no database" * 1000)
+        manager = self.open(tmp_path / "db")
+        manager.save_success(self.saved("a"))
+        manager.close()
+        assert (tmp_path / "db.broken").read_bytes().startswith(b"no database")

@@ -1,0 +1,129 @@
+"""`python -m recipes`: one step alone."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from recipes.__main__ import main
+from tests.graph.project import MiB, disk
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(disk("a"))
+    return path
+
+
+def test_raw(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "disk.raw"
+    assert main(["raw", str(image), str(target)]) == 0
+    assert target.read_bytes() == disk("a")
+    assert "2.0 MiB" in capsys.readouterr().out
+
+
+def test_raw_as_json(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["raw", "--json", str(image), str(tmp_path / "disk.raw")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    assert document["content"] == {"digest": None, "size": 2 * MiB, "format": "raw", "virtual_size": 2 * MiB}
+    assert document["artifact"]["blkhash"]["block_size"] == 65536
+
+
+def test_raw_without_blkhash(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["raw", "--json", "--no-blkhash", str(image), str(tmp_path / "disk.raw")]) == 0
+    assert json.loads(capsys.readouterr().out)["artifact"]["blkhash"] is None
+
+
+def test_content_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(disk("a")))
+    assert main(["content", "--json", str(tmp_path / "a.gz"), str(tmp_path / "a")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    assert document["content"]["format"] == "raw"
+    assert document["artifact"]["digest"] == document["content"]["digest"]
+    assert (tmp_path / "a").read_bytes() == disk("a")
+
+
+def test_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64} *one.img\n{'b' * 64} *two.img\n")
+    assert main(["digest", "--name", "two.img", str(tmp_path / "SHA256SUMS")]) == 0
+    assert f"sha256:{'b' * 64}" in capsys.readouterr().out
+    assert main(["digest", "--name", "three.img", str(tmp_path / "SHA256SUMS")]) == 1
+    assert "three.img" in capsys.readouterr().err
+
+
+def test_an_existing_destination_is_kept(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "disk.raw"
+    target.write_bytes(b"precious")
+    assert main(["raw", str(image), str(target)]) == 1
+    assert target.read_bytes() == b"precious"
+    assert "--force" in capsys.readouterr().err
+    assert main(["raw", "--force", str(image), str(target)]) == 0
+    assert target.read_bytes() == disk("a")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_failure_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], force: bool) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(disk("a"))[:-4])
+    target = tmp_path / "a"
+    if force:
+        target.write_bytes(b"precious")
+    assert main(["content", *(["--force"] if force else []), str(tmp_path / "a.gz"), str(target)]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"a.gz"} | ({"a"} if force else set())
+    if force:
+        assert target.read_bytes() == b"precious"
+    assert "gzip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["raw", "missing", "x"], ["raw", ".", "x"], ["content", "missing", "x"]])
+def test_a_source_that_is_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    assert "expected a file" in capsys.readouterr().err
+
+
+def test_a_virtual_size_over_the_limit(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["raw", "--max-virtual-size", "1MiB", str(image), str(tmp_path / "x")]) == 1
+    assert "2097152" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["raw"], ["raw", "--max-virtual-size", "much", "a", "b"]])
+def test_a_wrong_command_line(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_leaves_nothing_at_the_destination(tmp_path: Path, number: signal.Signals) -> None:
+    source = tmp_path / "a.gz"
+    with gzip.open(source, "wb", compresslevel=1) as file:
+        for index in range(20):
+            file.write(disk(str(index), 16 * MiB))
+    with subprocess.Popen(
+        [sys.executable, "-m", "recipes", "content", source, tmp_path / "a"], stderr=subprocess.PIPE
+    ) as process:
+        while not list(tmp_path.glob(".a.*")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode in (130, -signal.SIGKILL)
+    assert not (tmp_path / "a").exists()
+    if number != signal.SIGKILL:
+        assert [path.name for path in tmp_path.iterdir()] == ["a.gz"]

@@ -1,0 +1,146 @@
+"""The jobs that are measured, each with what a user would do it with instead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import images, project
+from bench.measure import Contender, Row
+from tests.system.debian import GiB, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Unavailable(Exception):
+    """A row cannot be measured on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What rows are made from."""
+
+    #: The RAW disk whose formats are measured, and what to call it.
+    disk: Path
+    title: str
+    #: Where the commands write; it is emptied.
+    folder: Path
+    #: What a row holds until it has been measured.
+    stack: ExitStack
+    #: Images in the graph that is measured.
+    declared: int
+
+    def variant(self, form: str) -> Path:
+        """Return the disk as `form`; see `images.variant`."""
+        return images.variant(self.disk, form)
+
+
+def _larder(step: str, source: Path, *options: str) -> Contender:
+    label = " ".join(("**larder**", *(f"`{option}`" for option in options)))
+    return Contender(label, (sys.executable, "-m", "recipes", step, *options, str(source), "DST"))
+
+
+def _qemu_img(source: Path, *options: str) -> Contender:
+    words = ("qemu-img", "convert", *options, "-O", "raw")
+    return Contender(f"`{' '.join(words)}`", (*words, str(source), "DST"))
+
+
+def _same_disk(ours: Path, theirs: Path) -> None:
+    """Compare disks; qemu-img skips what is a hole in both."""
+    if ours.stat().st_size != theirs.stat().st_size:
+        raise ValueError(f"{ours}: {ours.stat().st_size} bytes, {theirs}: {theirs.stat().st_size}")
+    run("qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", ours, theirs)
+
+
+def _to_raw(kit: Kit, name: str, form: str, title: str, goal: str) -> Row:
+    source = kit.variant(form)
+    rivals = (_qemu_img(source), _qemu_img(source, "-W", "-m", "16"))
+    return Row(name, f"{title} → RAW, {kit.title}", _with_and_without(source), rivals, kit.folder, goal, _same_disk)
+
+
+def _with_and_without(source: Path) -> tuple[Contender, Contender]:
+    """Return the conversion with the content digest, which no rival computes, and without."""
+    return _larder("raw", source), _larder("raw", source, "--no-blkhash")
+
+
+def _shared(kit: Kit, name: str, make_file_system: tuple[str, ...]) -> Row:
+    if os.getuid() != 0:
+        raise Unavailable("mounting a file system needs root")
+    plain = kit.variant("plain.qcow2")
+    size = 3 * plain.stat().st_size + GiB
+    folder = kit.stack.enter_context(images.mounted(make_file_system, size))
+    source = folder / plain.name
+    shutil.copyfile(plain, source)
+    rivals = (_qemu_img(source, "-C"), _qemu_img(source))
+    title = f"QCOW2 uncompressed → RAW on {name}"
+    return Row(name, title, _with_and_without(source), rivals, folder, "1 x `-C`", _same_disk)
+
+
+def _huge(kit: Kit) -> Row:
+    source = images.huge()
+    title = "QCOW2 of 1 TiB, 1 MiB of data → RAW"
+    goal = "wall < 1 s"
+    return Row("huge", title, (_larder("raw", source),), (_qemu_img(source),), kit.folder, goal, _same_disk)
+
+
+def _content(kit: Kit, name: str, form: str, tool: tuple[str, ...], goal: str) -> Row:
+    source = kit.variant(form)
+    rival = Contender(f"`{' '.join(tool)} >`", (*tool, str(source)), to_stdout=True)
+    title = f"{form} → sparse RAW, first GiB of it"
+    return Row(name, title, (_larder("content", source),), (rival,), kit.folder, goal, _same_disk)
+
+
+def _graph(kit: Kit) -> Row:
+    folder = kit.folder / "graph"
+    kit.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    environ = project.larder(folder / "larder", kit.declared, ROOT)
+    project.make(folder / "make", kit.declared)
+    project.ninja(folder / "ninja", kit.declared)
+    doit = (sys.executable, "-m", "doit")
+    at = ("-f", str(folder / "larder" / "dodo.py"))
+
+    import_dodo = f"import sys; sys.path.insert(0, {str(folder / 'larder')!r}); import dodo"
+
+    def part(label: str, *arguments: str) -> Contender:
+        return Contender(label, (sys.executable, *arguments), environ=environ)
+
+    return Row(
+        "graph",
+        f"{kit.declared} images, all current",
+        (Contender("**`doit raw`**", (*doit, *at, "raw"), environ=environ),),
+        (
+            Contender("`make`", ("make", "-s", "-C", str(folder / "make"))),
+            Contender("`ninja`", ("ninja", "--quiet", "-C", str(folder / "ninja"))),
+        ),
+        folder,
+        "cpu < 1.5 s",
+        parts=(
+            part("of it: python starts", "-c", "pass"),
+            part("… and doit is imported", "-c", "import doit.doit_cmd"),
+            part("… and `dodo.py` is", "-c", import_dodo),
+            part("… and the graph is loaded: `doit list`", "-m", "doit", "list", *at),
+        ),
+    )
+
+
+ROWS: dict[str, Callable[[Kit], Row]] = {
+    "zlib": lambda kit: _to_raw(kit, "zlib", "zlib.qcow2", "QCOW2 zlib", "2.5 x, peak < 100 MiB"),
+    "zstd": lambda kit: _to_raw(kit, "zstd", "zstd.qcow2", "QCOW2 zstd", "1.8 x"),
+    "plain": lambda kit: _to_raw(kit, "plain", "plain.qcow2", "QCOW2 uncompressed", "1 x"),
+    "xfs": lambda kit: _shared(kit, "xfs", ("mkfs.xfs", "-q", "-f")),
+    "btrfs": lambda kit: _shared(kit, "btrfs", ("mkfs.btrfs", "-q", "-f")),
+    "huge": _huge,
+    "gz": lambda kit: _content(kit, "gz", "raw.gz", ("gzip", "-dc"), "3 x"),
+    "zst": lambda kit: _content(kit, "zst", "raw.zst", ("zstd", "-dc"), "1 x"),
+    "xz": lambda kit: _content(kit, "xz", "raw.xz", ("xz", "-T0", "-dc"), "1 x"),
+    "xz-multi": lambda kit: _content(kit, "xz-multi", "multi.raw.xz", ("xz", "-T0", "-dc"), "1.5 x"),
+    "graph": _graph,
+}

@@ -16,11 +16,11 @@ from recipes import __version__
 from recipes.console import Watch, console
 from recipes.errors import Interrupted, LarderError
 from recipes.model import DEFAULT_MAX_VIRTUAL_SIZE
-from recipes.settings import processors
+from recipes.settings import parse_jobs, processors
 from recipes.units import format_size, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from recipes.progress import Progress
@@ -70,10 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("destination", type=Path, metavar="DST")
     step.add_argument("--json", action="store_true", help="print what was made as a receipt has it")
     step.add_argument("--force", action="store_true", help="replace DST where it exists")
-    step.add_argument("--jobs", type=int, default=processors(), metavar="N", help="threads (default: the processors)")
+    step.add_argument(
+        "--jobs",
+        type=_argument(parse_jobs),
+        default=processors(),
+        metavar="N",
+        help="threads (default: the processors)",
+    )
     step.add_argument(
         "--max-virtual-size",
-        type=_size,
+        type=_argument(parse_size),
         default=DEFAULT_MAX_VIRTUAL_SIZE,
         metavar="SIZE",
         help="refuse what claims more (default: %(default)s)",
@@ -93,11 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def _argument(parse: Callable[[str], int]) -> Callable[[str], int]:
+    """Let argparse print why `parse` refuses a word."""
+
+    def parsed(text: str) -> int:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
 
 
 def _raw(options: argparse.Namespace) -> str:
@@ -158,6 +169,8 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     if not options.source.is_file():
         found = "a folder" if options.source.is_dir() else "nothing"
         raise LarderError(f"{options.source}: expected a file, found {found}")
+    if destination.is_dir():
+        raise LarderError(f"{destination}: expected the name of a file, found a folder")
     if destination.exists() and not options.force:
         raise LarderError(f"{destination} exists already", hint="--force replaces it")
     if not destination.absolute().parent.is_dir():

@@ -29,6 +29,13 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def parse_jobs(text: str) -> int:
+    """Return a number of threads; raise ValueError with the reason where `text` is none."""
+    if not text.isdecimal() or not 1 <= int(text) <= 256:
+        raise ValueError(f"expected a number of threads from 1 to 256, got {text!r}")
+    return int(text)
+
+
 def _flag(environ: Mapping[str, str], name: str) -> bool:
     value = environ.get(name, "").strip().lower()
     if value in ("", "0", "no", "false", "off"):
@@ -53,9 +60,10 @@ def _jobs(environ: Mapping[str, str]) -> int:
     text = environ.get("LARDER_JOBS", "").strip()
     if not text:
         return processors()
-    if not text.isdecimal() or not 1 <= int(text) <= 256:
-        raise SettingsError(f"LARDER_JOBS: expected a number of threads from 1 to 256, got {text!r}")
-    return int(text)
+    try:
+        return parse_jobs(text)
+    except ValueError as error:
+        raise SettingsError(f"LARDER_JOBS: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,24 @@ def test_a_virtual_size_over_the_limit(image: Path, tmp_path: Path, capsys: pyte
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["raw"], ["raw", "--max-virtual-size", "much", "a", "b"]])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_destination_that_is_a_folder(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], force: list[str]
+) -> None:
+    assert main(["raw", *force, str(image), str(tmp_path)]) == 1
+    assert "found a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["raw"],
+        ["raw", "--max-virtual-size", "much", "a", "b"],
+        ["raw", "--jobs", "0", "a", "b"],
+        ["content", "--jobs", "many", "a", "b"],
+    ],
+)
 def test_a_wrong_command_line(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from recipes.errors import ImageError
 from recipes.formats import blkhash
 from recipes.model import Digest
 from recipes.progress import SILENT_METER
@@ -39,6 +40,10 @@ def damage(entry: Entry, receipt: Receipt, *, jobs: int, progress: Progress) -> 
             return _difference("digest", expected.digest, digest_of(path, expected.digest.algorithm, meter))
     except FileNotFoundError:
         return "the file is missing"
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+    except ImageError as error:
+        return error.message
 
 
 def digest_of(path: Path, algorithm: str, meter: Meter = SILENT_METER) -> Digest:

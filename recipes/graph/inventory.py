@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
+from recipes.formats import sparse
 from recipes.sources.lists import ListRef
 from recipes.sources.resolve import served
 
@@ -117,7 +118,7 @@ def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
         size = allocated = None
         if state != "missing":
             status = path.stat()
-            size, allocated = status.st_size, status.st_blocks * 512
+            size, allocated = status.st_size, sparse.allocated(status)
         found.append(
             Row(
                 image=entry.image,

@@ -70,10 +70,9 @@ class Current(result_dep):  # type: ignore[misc]
         space = workspace.current()
         image = space.images[self.name]
         try:
-            identity = space.identity(image)
+            return engine.ensure_current(self.kind, image, space.identity(image), space.session)
         except LarderError:
             return False
-        return engine.ensure_current(self.kind, image, identity, space.session)
 
     def __repr__(self) -> str:
         """Explain the answer; `doit info` prints this."""

@@ -138,6 +138,16 @@ class TestVerify:
             file.write(b"x")
         assert project.doit("verify").status == 1
 
+    def test_what_cannot_be_read(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        project.ok("raw:a")
+        project.hook(
+            "import os\ndef failing(*arguments):\n    raise OSError(5, 'Input/output error')\nos.preadv = failing"
+        )
+        result = project.doit("verify")
+        assert result.status == 1
+        assert "cannot be read: Input/output error" in result.out
+
     def test_nothing(self, project: Project) -> None:
         project.declare("a", disk("a"))
         assert "nothing is cached" in project.ok("verify")

@@ -29,7 +29,7 @@ ROOT_OFFSET = MiB
 #: GPT type of an x86-64 root partition (Discoverable Partitions Specification).
 ROOT_TYPE = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 #: The layout of the images; a change of it makes new folders.
-LAYOUT = 1
+LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Profile:
         return f"{self.name}-{digest[:12]}"
 
 
-#: The smallest Debian that boots by itself.
-CI = Profile("ci", "minbase", ("linux-image-cloud-amd64", "systemd-sysv"), 2 * GiB)
+#: The smallest Debian that boots by itself, with a capability (ping's).
+CI = Profile("ci", "minbase", ("iputils-ping", "linux-image-cloud-amd64", "systemd-sysv"), 2 * GiB)
 #: A server with a compiler, about 1 GB of data: what people keep in their caches.
 BENCH = Profile(
     "bench",
@@ -74,7 +74,7 @@ BENCH = Profile(
 
 @dataclass(frozen=True)
 class Debian:
-    """A built image; `raw` is the disk, `kernel` and `initrd` are its own, beside it for QEMU's -kernel and -initrd."""
+    """A built image: a disk, the archive that it was filled from, and what QEMU's -kernel and -initrd want of it."""
 
     folder: Path
 
@@ -82,6 +82,11 @@ class Debian:
     def raw(self) -> Path:
         """The sparse disk: a GPT with one ext4 partition at `ROOT_OFFSET`."""
         return self.folder / "debian.raw"
+
+    @property
+    def rootfs(self) -> Path:
+        """The archive with the disk's root file system, capabilities (ping) and ACLs (/var/log/journal) included."""
+        return self.folder / "rootfs.tar"
 
     @property
     def kernel(self) -> Path:
@@ -143,7 +148,7 @@ def run(*command: str | Path, input: str | None = None) -> None:
 
 def _make(profile: Profile, folder: Path) -> None:
     folder.mkdir()
-    rootfs = folder.with_name("rootfs.tar")
+    rootfs = folder / "rootfs.tar"
     include = f"--include={','.join(profile.packages)}"
     run("mmdebstrap", "--quiet", f"--variant={profile.variant}", include, SUITE, rootfs, *_apt_sources())
 
@@ -158,7 +163,7 @@ def _make(profile: Profile, folder: Path) -> None:
     # The backup GPT takes the last 33 sectors; a whole MiB keeps the file system's size round.
     blocks = (profile.virtual_size - ROOT_OFFSET - MiB) // 4096
     script = (
-        'tar -C "$1" --numeric-owner -xpf "$2"\n'
+        'tar -C "$1" --numeric-owner --xattrs --xattrs-include="*" -xpf "$2"\n'
         'cp "$1"/boot/vmlinuz-* "$3"/vmlinuz\n'
         'cp "$1"/boot/initrd.img-* "$3"/initrd.img\n'
         f'mke2fs -q -F -t ext4 -b 4096 -L root -E offset={ROOT_OFFSET},root_owner=0:0 -d "$1" "$3"/debian.raw {blocks}'

@@ -57,7 +57,12 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
     `zstd.WINDOW_LIMIT`); `UnsupportedFeature`.
     """
     with open_wrapper(path, codec, read) as wrapper:
-        yield from CODECS[codec].decompress(wrapper, jobs)
+        yield from content(wrapper, jobs=jobs)
+
+
+def content(wrapper: Wrapper, *, jobs: int) -> Generator[bytes]:
+    """Yield the content of `wrapper`, which need not be a whole file, as `decompress` does."""
+    yield from CODECS[wrapper.codec].decompress(wrapper, jobs)
 
 
 class _Decoder(Protocol):

@@ -1,4 +1,4 @@
-"""Servers for the tests, on loopback: one that misbehaves as it is told, and a real nginx."""
+"""Servers for the tests, on loopback: one that misbehaves as it is told, a real nginx and a real docker-registry."""
 
 from __future__ import annotations
 
@@ -29,15 +29,46 @@ class Exchange(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: _HTTPServer
+    #: Whether there is more of a streamed body than was read.
+    partial = False
 
     def do_GET(self) -> None:
         #: The number of earlier requests.
         self.asked = len(self.server.seen)
-        self.server.seen.append(Seen(self.path, dict(self.headers)))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = self._streamed(self.server.limits.pop(0) if self.server.limits else None)
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen = Seen(self.path, dict(self.headers), self.command, body)
+        self.server.seen.append(self.seen)
         try:
             self.server.behave(self)
         except ConnectionError:
             self.close_connection = True
+
+    def _streamed(self, limit: int | None) -> bytes:
+        """Read a chunked body (RFC 9112, 7.1), or the first `limit` bytes of it."""
+        body = bytearray()
+        while length := int(self.rfile.readline(), 16):
+            body += self.rfile.read(length)
+            self.rfile.readline()
+            if limit is not None and len(body) >= limit:
+                self.partial = True
+                return bytes(body[:limit])
+        self.rfile.readline()
+        return bytes(body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -51,13 +82,17 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
+        if self.headers.get("Connection") == "close":
+            # What servers say (RFC 9112, 9.6): without it a client may send its next request as we close.
+            self.send_header("Connection", "close")
         self.end_headers()
 
     def reply(self, status: int = 200, body: bytes = b"", **headers: object) -> None:
         """Answer with status, headers (``_`` for ``-``) and body."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.start(status, {"Content-Length": len(body), **named})
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def chunk(self, data: bytes) -> None:
         """Send one chunk of a chunked body; an empty one ends it."""
@@ -94,6 +129,8 @@ class Seen:
 
     path: str
     headers: dict[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
     @property
     def range(self) -> tuple[str | None, str | None]:
@@ -108,6 +145,7 @@ class _HTTPServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Exchange)
         self.behave = behave
         self.seen: list[Seen] = []
+        self.limits: list[int] = []
         self.stopping = threading.Event()
 
 
@@ -119,6 +157,8 @@ class Server:
     port: int
     #: The requests so far.
     seen: list[Seen] = field(default_factory=list)
+    #: How many bytes are read of each of the next streamed bodies.
+    limits: list[int] = field(default_factory=list)
 
 
 @contextmanager
@@ -131,7 +171,7 @@ def misbehaving(behave: Callable[[Exchange], None], *, tls: ssl.SSLContext | Non
         thread.start()
         try:
             scheme = "https" if tls else "http"
-            yield Server(f"{scheme}://127.0.0.1:{server.server_port}", server.server_port, server.seen)
+            yield Server(f"{scheme}://127.0.0.1:{server.server_port}", server.server_port, server.seen, server.limits)
         finally:
             server.stopping.set()
             server.shutdown()
@@ -243,3 +283,60 @@ def nginx(root: Path, prefix: Path, *, http: str = "", server: str = "") -> Iter
         yield running
     finally:
         running.stop()
+
+
+_REGISTRY_CONFIG = """
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {root}}}
+  delete: {{enabled: true}}
+http:
+  addr: 127.0.0.1:{port}
+  {tls}
+{auth}
+"""
+
+
+@contextmanager
+def docker_registry(
+    folder: Path, *, htpasswd: Path | None = None, tls: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """Run docker's own registry, which keeps all that it has in `folder`; hand out its HOST:PORT.
+
+    `htpasswd` is the file of those who may use it, of bcrypt hashes; `tls` are a certificate and its key.
+    """
+    need("docker-registry")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir(exist_ok=True)
+    config = folder / "config.yml"
+    config.write_text(
+        _REGISTRY_CONFIG.format(
+            root=folder / "data",
+            port=port,
+            tls=f"tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else "",
+            auth=f"auth: {{htpasswd: {{realm: tests, path: {htpasswd}}}}}" if htpasswd else "",
+        ),
+        encoding="utf-8",
+    )
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["docker-registry", "serve", str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"docker-registry did not start: {log.read_text()}") from None
+                time.sleep(0.01)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)

@@ -21,7 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from recipes.errors import ChecksumError
+from recipes.errors import ChecksumError, printable
 from recipes.model import DIGEST_LENGTHS, Digest
 from recipes.names import wildcard
 from recipes.sources.packets import CLEARTEXT_HEADER, excerpt, split_cleartext
@@ -29,8 +29,9 @@ from recipes.sources.packets import CLEARTEXT_HEADER, excerpt, split_cleartext
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-#: Characters of the longest list that is read; the longest in use (simplestreams) has some 3 MiB.
-MAX_LENGTH = 16 * 2**20
+#: Characters of the longest list that is read; the longest in use (simplestreams) has some 3 MiB. JSON takes up to 25
+#: times its length in memory.
+MAX_LENGTH = 8 * 2**20
 
 #: Characters of the longest path in a list (PATH_MAX of Linux).
 MAX_PATH = 4096
@@ -134,7 +135,11 @@ class ChecksumList:
         # difflib is quadratic: names that are no names, and lists of thousands, would keep it busy for minutes.
         names = islice((name for name in self._by_base if len(name) < 256), 2000)
         near = difflib.get_close_matches(asked[-1][:256] if asked else "", names, n=3, cutoff=0.5)
-        return f"it has {', '.join(near)}" if near else f"it has {len(self._by_base)} names, none of them similar"
+        return (
+            f"it has {printable(', '.join(near))}"
+            if near
+            else f"it has {len(self._by_base)} names, none of them similar"
+        )
 
 
 def parse(text: str) -> ChecksumList:
@@ -165,8 +170,9 @@ def parse(text: str) -> ChecksumList:
 
 def _settle(name: tuple[str, ...], entries: Sequence[_Entry], algorithm: str | None) -> Listed:
     """Return the strongest digest in `entries`, all of one file; raise ChecksumError where they contradict."""
-    shown = "/".join(name)
-    listed = {entry.algorithm for entry in entries}
+    plain = "/".join(name)
+    shown = printable(plain)
+    listed = {printable(entry.algorithm) for entry in entries}
     wanted = algorithm or next((one for one in _ACCEPTED if one in listed), None)
     if wanted not in listed:
         raise ChecksumError(
@@ -177,13 +183,14 @@ def _settle(name: tuple[str, ...], entries: Sequence[_Entry], algorithm: str | N
     first = chosen[0]
     for other in chosen[1:]:
         if other.digits != first.digits:
+            places = [printable("/".join(each.path)) for each in (first, other)]
             raise ChecksumError(
-                f"{shown} is listed twice, with different digests: {wanted}:{first.digits} ({'/'.join(first.path)}) "
-                f"and {wanted}:{other.digits} ({'/'.join(other.path)})",
+                f"{shown} is listed twice, with different digests: {wanted}:{first.digits} ({places[0]}) "
+                f"and {wanted}:{other.digits} ({places[1]})",
                 hint="if these are two files, ask for more of the path, such as FOLDER/NAME",
             )
     return Listed(
-        shown,
+        plain,
         Digest(wanted, first.digits),
         next((entry.size for entry in entries if entry.size is not None), None),
         next((entry.content for entry in entries if entry.content is not None), None),
@@ -268,23 +275,29 @@ _DIGESTS = {
 
 def _from_json(text: str) -> Iterator[_Entry]:
     try:
-        #: Values to be looked at, each with the folder that an object around it gives.
-        stack = [(json.loads(text), "")]
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ChecksumError(
             f"the checksum list looks like JSON and is not: {error}", hint="the download was cut short, or is not JSON"
         ) from error
+    #: What is left of the arrays and objects around a value, each with the folder that an object around it gives.
+    stack: list[tuple[Iterator[Any], str]] = [(iter([document]), "")]
     while stack:
-        value, folder = stack.pop()
-        if isinstance(value, list):
-            stack.extend((item, folder) for item in reversed(value))
-        elif isinstance(value, dict):
-            fields = {key.lower(): item for key, item in value.items()}
-            # Oracle's templates have it beside the objects that name the files.
-            if isinstance(fields.get("base_url"), str):
-                folder = fields["base_url"]
-            stack.extend((item, folder) for item in reversed(value.values()))
-            yield from _from_object(fields, folder)
+        values, folder = stack[-1]
+        for value in values:
+            if isinstance(value, list):
+                stack.append((iter(value), folder))
+                break
+            if isinstance(value, dict):
+                fields = {key.lower(): item for key, item in value.items()}
+                # Oracle's templates have it beside the objects that name the files.
+                if isinstance(fields.get("base_url"), str):
+                    folder = fields["base_url"]
+                yield from _from_object(fields, folder)
+                stack.append((iter(value.values()), folder))
+                break
+        else:
+            stack.pop()
 
 
 def _from_object(fields: dict[str, Any], folder: str) -> Iterator[_Entry]:
@@ -310,7 +323,7 @@ def _from_object(fields: dict[str, Any], folder: str) -> Iterator[_Entry]:
                 path,
                 algorithm,
                 digits,
-                size if type(size) is int and size >= 0 else None,
+                size if type(size) is int and 0 <= size < 1 << 63 else None,
                 Digest(algorithm, content) if content and algorithm in DIGEST_LENGTHS else None,
                 url,
             )

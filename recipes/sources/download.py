@@ -9,13 +9,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from recipes.errors import DigestMismatch, FetchError, NoSpace
-from recipes.formats import sparse
 from recipes.units import format_size
 
 from .http import Client, html_page
 from .part import Origin, Part
 from .retry import Retryable, first_of
-from .urls import shown, with_mirrors
+from .urls import with_mirrors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from recipes.model import Digest
     from recipes.progress import Meter, Progress
 
-    from .http import Answer
+    from .http import Answer, Opener
 
 __all__ = ["Downloaded", "download", "with_mirrors"]
 
@@ -63,15 +62,46 @@ def download(
     Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace.
     """
     with Client(offline=offline) as client, Part(part, digest) as kept, progress.meter(label, size) as meter:
-        transfer = _Transfer(client, kept, size, meter, progress, label)
-        kept.restore(transfer.advance)
-        return first_of(
-            urls,
-            transfer.attempt,
-            label=label,
-            progress=progress,
-            tick=lambda: meter.advance(0),
-            reached=lambda: kept.position,
+        url = receive(client, kept, urls, size=size, meter=meter, progress=progress, label=label)
+        # Nothing is known any more of the answer that bytes came with which were all there.
+        origin = kept.origin or Origin.of(url, kept.position, {})
+        return Downloaded(origin.url, kept.position, origin.etag, origin.last_modified, origin.content_type)
+
+
+def receive(
+    opener: Opener,
+    part: Part,
+    urls: Sequence[str],
+    *,
+    size: int | None,
+    meter: Meter,
+    progress: Progress,
+    label: str,
+) -> str:
+    """Fill `part` from the first of `urls` that `opener` gets its bytes from; return that url.
+
+    What is there of the part is restored first. The rest is as for `download`.
+    """
+    transfer = _Transfer(opener, part, size, meter, progress, label)
+    part.restore(transfer.advance)
+    return first_of(
+        urls,
+        transfer.attempt,
+        label=label,
+        progress=progress,
+        tick=lambda: meter.advance(0),
+        reached=lambda: part.position,
+    )
+
+
+def require_room(folder: Path, size: int, label: str) -> None:
+    """Raise NoSpace where less than `size` bytes are left in `folder`."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise NoSpace(
+            f"{label}: {format_size(size)} ({size} bytes) are still to be downloaded, "
+            f"{folder} has {format_size(free)} ({free} bytes) left",
+            hint="free some space, or move the cache with LARDER_CACHE",
         )
 
 
@@ -79,9 +109,9 @@ class _Transfer:
     """The attempts to fill one part."""
 
     def __init__(
-        self, client: Client, part: Part, size: int | None, meter: Meter, progress: Progress, label: str
+        self, opener: Opener, part: Part, size: int | None, meter: Meter, progress: Progress, label: str
     ) -> None:
-        self._client = client
+        self._opener = opener
         self._part = part
         self._size = size
         self._meter = meter
@@ -101,8 +131,8 @@ class _Transfer:
         self._metered += count
         self._meter.advance(count)
 
-    def attempt(self, url: str) -> Downloaded:
-        """Make one attempt with `url`; `Retryable` where another may come further."""
+    def attempt(self, url: str) -> str:
+        """Make one attempt with `url`, and return it; `Retryable` where another may come further."""
         part = self._part
         # A connection, or an earlier process, may have ended after the last byte of a body without a length.
         if not part.complete:
@@ -119,19 +149,17 @@ class _Transfer:
             raise DigestMismatch(
                 found, hint="upstream replaced the file, or it was altered on the way; nothing of it was kept"
             )
-        origin, size = part.origin, part.position
-        assert origin is not None, "bytes come from somewhere"
         part.finish()
-        return Downloaded(origin.url, size, origin.etag, origin.last_modified, origin.content_type)
+        return url
 
     def _receive(self, url: str) -> None:
         """Add what `url` serves to the part, or start the part over with it."""
         part = self._part
-        headers = self._continuation(url)
+        headers = part.continuation(url)
         accept = [HTTPStatus.OK]
         if headers:
             accept += [HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE]
-        with self._client.open(url, headers, accept=accept) as answer:
+        with self._opener.open(url, headers, accept=accept) as answer:
             if answer.status == HTTPStatus.OK:
                 self._begin(url, answer)
                 self._fill(answer)
@@ -144,13 +172,6 @@ class _Transfer:
             part.clear()
         self._receive(url)
 
-    def _continuation(self, url: str) -> dict[str, str]:
-        """Return the headers that ask `url` for the rest; none where the part is not a beginning of what it serves."""
-        origin, position = self._part.origin, self._part.position
-        if origin is None or origin.url != shown(url) or origin.validator is None or not position:
-            return {}
-        return {"Range": f"bytes={position}-", "If-Range": origin.validator}
-
     def _begin(self, url: str, answer: Answer) -> None:
         """Start the part over with this answer, if it can be what was asked for."""
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -158,21 +179,18 @@ class _Transfer:
             raise html_page()
         if self._size is not None and answer.length not in (None, self._size):
             raise FetchError(f"expected {self._size} bytes, the server announces {answer.length}")
-        path = self._part.path
-        self._require_room(self._size or answer.length or 0, reclaimed=sparse.allocated(path) if path.exists() else 0)
+        self._require_room((self._size or answer.length or 0) - self._part.allocated)
         self._part.begin(Origin.of(url, answer.length, answer.headers))
         self.advance(-self._metered)
 
     def _continues(self, answer: Answer) -> bool:
         """Say whether this answer to a ranged request goes on where the part ends, in the same bytes."""
-        origin, position = self._part.origin, self._part.position
-        assert origin is not None, "a range is asked for only where there is an origin"
         span = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", answer.headers.get("Content-Range", ""))
-        if span is None or int(span[1]) != position or (self._expected and span[2] not in ("*", str(self._expected))):
+        if span is None or int(span[1]) != self._part.position:
             return False
-        # A server that ignores If-Range tells here what its bytes are of.
-        said = (answer.headers.get("ETag", origin.etag), answer.headers.get("Last-Modified", origin.last_modified))
-        return said == (origin.etag, origin.last_modified)
+        if self._expected and span[2] not in ("*", str(self._expected)):
+            return False
+        return self._part.agrees(answer.headers)
 
     def _fill(self, answer: Answer) -> None:
         """Write the answer's body to the part."""
@@ -207,14 +225,8 @@ class _Transfer:
             hint="declare the size, so that it is known beforehand whether it fits",
         )
 
-    def _require_room(self, size: int, *, reclaimed: int = 0) -> None:
-        free = self._free() + reclaimed
-        if size > free:
-            raise NoSpace(
-                f"{self._label}: {format_size(size)} ({size} bytes) are still to be downloaded, "
-                f"{self._part.path.parent} has {format_size(free)} ({free} bytes) left",
-                hint="free some space, or move the cache with LARDER_CACHE",
-            )
+    def _require_room(self, size: int) -> None:
+        require_room(self._part.path.parent, size, self._label)
 
     def _free(self) -> int:
         return shutil.disk_usage(self._part.path.parent).free

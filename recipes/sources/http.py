@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, TypeAlias
 from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -28,12 +28,17 @@ from .urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     import requests
 
 #: Seconds to wait for a connection, and for the next byte. Without them a dead peer is waited for without end.
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
+
+Method = Literal["GET", "HEAD", "POST", "PATCH", "PUT"]
+#: What a request sends: at once, or streamed in pieces, whose number nobody knows before.
+Body: TypeAlias = "bytes | Iterator[bytes]"
 
 #: Redirects followed for one request; a redirector, a mirror and a trailing slash take three.
 MAX_REDIRECTS = 10
@@ -64,6 +69,8 @@ class _Reader(Protocol):
 class Answer:
     """What a server, or the file system, answers."""
 
+    #: Where it comes from, after redirects.
+    url: str
     status: int
     headers: Mapping[str, str]
     #: Bytes of the body, where they are announced.
@@ -105,10 +112,15 @@ def html_page() -> FetchError:
 
 
 class Client:
-    """Opens urls; nothing else does. For one thread."""
+    """Opens urls; nothing else does. For one thread.
 
-    def __init__(self, *, offline: bool) -> None:
+    `timeouts` are the seconds to wait for a connection and for the next byte, where they are not `CONNECT_TIMEOUT` and
+    `READ_TIMEOUT`.
+    """
+
+    def __init__(self, *, offline: bool, timeouts: tuple[float, float] | None = None) -> None:
         self._offline = offline
+        self._timeouts = timeouts
         self._session: requests.Session | None = None
 
     def __enter__(self) -> Self:
@@ -120,11 +132,22 @@ class Client:
 
     @contextmanager
     def open(
-        self, url: str, headers: Mapping[str, str] | None = None, *, accept: Collection[int] = (HTTPStatus.OK,)
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        accept: Collection[int] = (HTTPStatus.OK,),
+        method: Method = "GET",
+        form: Mapping[str, str] | None = None,
+        data: Body | None = None,
     ) -> Iterator[Answer]:
-        """GET `url` and hand out the answer, whose status is one of `accept`.
+        """Ask for `url` and hand out the answer, whose status is one of `accept`.
 
-        file:// answers 200, or 206 where a ``Range: bytes=FIRST-LAST`` of it is asked for, or fails.
+        An Authorization among `headers` goes to the host and port of `url` only, whatever that redirects to; without
+        one, ~/.netrc may have credentials. `form` is what a POST sends; since it holds a secret, no redirect is
+        followed then. `data` is any other body; one that is streamed is there once, so no redirect is followed with it
+        either. What it raises passes, but for OSErrors. file:// knows GET only and answers 200, or 206 where a
+        ``Range: bytes=FIRST-LAST`` of it is asked for, or fails.
 
         Errors: OfflineError, `Retryable`, and FetchError for what trying again does not help.
         """
@@ -141,14 +164,41 @@ class Client:
             raise OfflineError("the network is needed, and LARDER_OFFLINE is set", hint="unset LARDER_OFFLINE")
         else:
             self._session = self._session or _new_session()
-            with _open_http(self._session, url, headers or {}, accept) as answer:
+            timeouts = self._timeouts or (CONNECT_TIMEOUT, READ_TIMEOUT)
+            if not isinstance(data, bytes | None):
+                # urllib3 sends each piece within the time that it has for the connection.
+                timeouts = (timeouts[1], timeouts[1])
+            request = _Request(method, url, headers or {}, form, data, timeouts)
+            with _open_http(self._session, request, accept) as answer:
                 yield answer
+
+
+class Opener(Protocol):
+    """What downloads ask for the bytes of a url: a `Client`, or what knows how to ask one."""
+
+    def open(
+        self, url: str, headers: Mapping[str, str] | None = None, *, accept: Collection[int] = (HTTPStatus.OK,)
+    ) -> AbstractContextManager[Answer]:
+        """GET `url` and hand out the answer, whose status is one of `accept`; see `Client.open`."""
+
+
+class _Request(NamedTuple):
+    method: Method
+    url: str
+    headers: Mapping[str, str]
+    form: Mapping[str, str] | None
+    data: Body | None
+    timeouts: tuple[float, float]
 
 
 def _new_session() -> requests.Session:
     import requests
 
+    from .pace import Adapter
+
     session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Adapter())
     session.max_redirects = MAX_REDIRECTS
     session.headers.update(
         {
@@ -176,15 +226,27 @@ def _check_redirect(response: requests.Response, *_: object, **__: object) -> No
         raise FetchError(f"refused to follow a redirect to {shown(target)!r}: only {' or '.join(allowed)} is expected")
 
 
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Leave the Authorization of a request alone; requests would replace it by what ~/.netrc has."""
+    return request
+
+
 @contextmanager
-def _open_http(
-    session: requests.Session, url: str, headers: Mapping[str, str], accept: Collection[int]
-) -> Iterator[Answer]:
-    with _translated():
-        response = session.get(url, headers=dict(headers), stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+def _open_http(session: requests.Session, request: _Request, accept: Collection[int]) -> Iterator[Answer]:
+    with _translated(*request.timeouts):
+        response = session.request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            data=request.data if request.form is None else request.form,
+            auth=_as_it_is if "Authorization" in request.headers else None,
+            allow_redirects=request.form is None and isinstance(request.data, bytes | None),
+            stream=True,
+            timeout=request.timeouts,
+        )
     with response:
         if response.status_code not in accept:
-            raise _unwanted(response)
+            raise refusal(response.status_code, response.headers)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise FetchError(
@@ -193,12 +255,12 @@ def _open_http(
             )
 
         def read() -> bytes:
-            with _translated():
+            with _translated(*request.timeouts):
                 # Not stream(): it holds bytes back until a chunk is full, and drops them when the connection is cut.
                 data: bytes = response.raw.read1(READ_SIZE, decode_content=False)
             return data
 
-        yield Answer(response.status_code, response.headers, _length(response.headers), read)
+        yield Answer(response.url, response.status_code, response.headers, _length(response.headers), read)
 
 
 @contextmanager
@@ -232,11 +294,11 @@ def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
             except OSError as error:
                 raise FetchError(_cause(error)) from error
 
-        yield Answer(status, found, stop - start, read)
+        yield Answer(url, status, found, stop - start, read)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(connect: float, read: float) -> Iterator[None]:
     """Turn what requests and urllib3 raise into our errors. Reading `raw` raises urllib3's own."""
     import requests
     import urllib3
@@ -251,9 +313,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except requests.ConnectTimeout as error:
-        raise Retryable(f"no connection within {CONNECT_TIMEOUT:g} s") from error
+        raise Retryable(f"no connection within {connect:g} s") from error
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-        raise Retryable(f"nothing arrived for {READ_TIMEOUT:g} s") from error
+        raise Retryable(f"nothing arrived for {read:g} s") from error
     except requests.TooManyRedirects as error:
         raise FetchError(f"more than {MAX_REDIRECTS} redirects") from error
     except permanent as error:
@@ -289,18 +351,18 @@ def _cause(error: BaseException) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _unwanted(response: requests.Response) -> FetchError:
-    status = response.status_code
+def refusal(status: int, headers: Mapping[str, str], *, said: str = "", hint: str | None = None) -> FetchError:
+    """Return the error for an answer with a `status` that is of no use; `said` is the reason that the server gives."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = "(not a registered status)"
-    message = f"{status} {phrase}"
+    message = f"{status} {phrase}" + (f": {said}" if said else "")
     if status in _TRANSIENT:
-        return Retryable(message, retry_after=_retry_after(response.headers))
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return FetchError(message, hint="credentials are taken from ~/.netrc (or the file that NETRC names)")
-    return FetchError(message)
+        return Retryable(message, retry_after=_retry_after(headers), hint=hint)
+    if hint is None and status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        hint = "credentials are taken from ~/.netrc (or the file that NETRC names)"
+    return FetchError(message, hint=hint)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:

@@ -1,5 +1,7 @@
 """Checksum lists as last seen: asked for once a run, verified before they are kept, good while upstream is down.
 
+What a tag in a registry names is kept as a list is: the document is the registry's manifest or index then.
+
 One JSON file per list in the cache holds the text (of a signed one, only what the signature covers), what makes the
 next request conditional, and when upstream last confirmed it; it is replaced as a whole.
 """
@@ -16,9 +18,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
-from recipes.errors import FetchError, LarderError, OfflineError, SignatureError, StoreError
+from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
 from recipes.names import tail
-from recipes.sources import checksums, openpgp, pages
+from recipes.reference import SCHEME, Reference
+from recipes.sources import checksums, openpgp, pages, registry
+from recipes.sources.manifests import Named
 from recipes.sources.urls import with_mirrors
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from recipes.model import Source
     from recipes.progress import Progress
     from recipes.sources.checksums import ChecksumList
+
+    Listing = ChecksumList | Named
 
 #: Seconds for which a list is taken as it is, so that a person who runs doit again and again does not wait for it.
 TTL = 3600.0
@@ -60,7 +66,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class ListRef:
-    """A checksum list, as a declaration refers to it."""
+    """A checksum list, or a tag in a registry, as a declaration refers to it."""
 
     url: str
     signature: str | None
@@ -75,18 +81,46 @@ class ListRef:
 
     @classmethod
     def declared(cls, source: Source) -> Self | None:
-        """Return the list that `source` refers to, also where it is pinned; None where it names none."""
+        """Return the list that `source` refers to, also where it is pinned; None where it names none.
+
+        For an image in registries that is the tag in the first url; the others serve the same bytes.
+        """
         if source.checksums is None:
-            return None
+            return cls._tag(source.urls[0])
         trusted = _digest_of(source.keyring) if source.keyring else ""
         text = json.dumps([source.checksums, source.signature, trusted])
-        stem = re.sub(r"[^A-Za-z0-9._+-]", "-", source.checksums.rpartition("/")[2])[:60]
         return cls(
             source.checksums,
             source.signature,
             source.keyring,
-            f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+            _key(source.checksums, text),
         )
+
+    @classmethod
+    def _tag(cls, url: str) -> Self | None:
+        if not url.startswith(SCHEME):
+            return None
+        reference = Reference.parse(url)
+        if reference.tag is None:
+            return None
+        tag = str(reference.tagged())
+        return cls(tag, None, None, _key(tag, tag))
+
+    @property
+    def is_tag(self) -> bool:
+        """Say whether it is a tag, which a registry resolves."""
+        return self.url.startswith(SCHEME)
+
+    @property
+    def what(self) -> str:
+        """Return what it is and where, for messages."""
+        return f"{'tag' if self.is_tag else 'checksum list'} {self.url}"
+
+
+def _key(url: str, text: str) -> str:
+    """Return a file name with the end of `url`, of its own for each `text`."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]", "-", url.rpartition("/")[2])[:60]
+    return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @cache
@@ -104,18 +138,18 @@ class Lists:
         """Keep lists in the folder `root`; take one for fresh for `ttl` seconds."""
         self._root = root
         self._ttl = ttl
-        self._parsed: dict[str, tuple[int, ChecksumList]] = {}
+        self._parsed: dict[str, tuple[int, Listing]] = {}
 
-    def read(self, ref: ListRef) -> ChecksumList:
-        """Return the list as last seen; raise FetchError where it never was."""
+    def read(self, ref: ListRef) -> Listing:
+        """Return the list, or what the tag names, as last seen; raise FetchError where it never was."""
         version = self._version(ref)
         known = self._parsed.get(ref.key)
         if known is not None and known[0] == version:
             return known[1]
         kept = self._kept(ref)
         if kept is None:
-            raise FetchError(f"the checksum list {ref.url} was not fetched yet")
-        parsed = checksums.parse(kept.text)
+            raise FetchError(f"the {ref.what} was not fetched yet")
+        parsed = Named.parse(kept.text.encode()) if ref.is_tag else checksums.parse(kept.text)
         self._parsed[ref.key] = (version, parsed)
         return parsed
 
@@ -142,7 +176,7 @@ class Lists:
         strict: bool,
         progress: Progress,
     ) -> None:
-        """Ask upstream for the list.
+        """Ask upstream for the list, or the registry for what the tag names.
 
         Where upstream cannot be reached, or serves what is not the list, the last good copy stays in use, which
         `progress` is told; `strict` makes that an error, as it is where there is no copy. A list whose signature does
@@ -156,14 +190,14 @@ class Lists:
         except OfflineError as error:
             if kept is None:
                 raise OfflineError(
-                    f"the checksum list {ref.url} was never fetched, and LARDER_OFFLINE is set",
+                    f"the {ref.what} was never fetched, and LARDER_OFFLINE is set",
                     hint="unset LARDER_OFFLINE once, or pin the image with `digest`",
                 ) from error
         except (FetchError, StoreError) as error:
             if strict or kept is None:
                 raise
             age = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.confirmed))
-            progress.note(f"warning: using the checksum list {ref.url} as of {age}: {error.message}")
+            progress.note(f"warning: using the {ref.what} as of {age}: {error.message}")
 
     def _ask(
         self,
@@ -173,6 +207,8 @@ class Lists:
         offline: bool,
         progress: Progress,
     ) -> _Kept:
+        if ref.is_tag:
+            return self._resolve(ref, kept, mirrors, offline, progress)
         answer = pages.get(
             with_mirrors((ref.url,), mirrors),
             label=f"checksum list {tail(ref.url)}",
@@ -190,6 +226,34 @@ class Lists:
         text = content.decode("utf-8", errors="replace")
         checksums.parse(text)
         return _Kept(ref.url, time.time(), answer.validators, text)
+
+    def _resolve(
+        self,
+        ref: ListRef,
+        kept: _Kept | None,
+        mirrors: Mapping[str, Sequence[str]],
+        offline: bool,
+        progress: Progress,
+    ) -> _Kept:
+        data = registry.latest(
+            with_mirrors((ref.url,), mirrors),
+            known=kept.text.encode() if kept else None,
+            label=f"tag {tail(ref.url)}",
+            offline=offline,
+            progress=progress,
+        )
+        if data is None:
+            assert kept is not None, "only what is known can be the same still"
+            return replace(kept, confirmed=time.time())
+        try:
+            Named.parse(data)
+            text = data.decode()
+        except ImageError as error:
+            raise FetchError(f"{ref.what}: {error.message}", hint=error.hint) from error
+        except UnicodeDecodeError as error:
+            raise FetchError(f"{ref.what}: the manifest is not UTF-8") from error
+        # The digest is all that tells whether it changed.
+        return _Kept(ref.url, time.time(), pages.Validators(ref.url), text)
 
     def _signature(
         self, ref: ListRef, mirrors: Mapping[str, Sequence[str]], offline: bool, progress: Progress
@@ -227,7 +291,7 @@ class Lists:
             draft.replace(self._path(ref))
         except OSError as error:
             raise StoreError(
-                f"cannot keep the checksum list {ref.url} in {self._root}: {error.strerror}",
+                f"cannot keep the {ref.what} in {self._root}: {error.strerror}",
                 hint="LARDER_CACHE names the cache's folder",
             ) from error
         finally:

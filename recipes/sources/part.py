@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import email.utils
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from recipes.formats import sparse
 from recipes.formats.sparse import CHUNK, SparseFile, disk_errors
 from recipes.model import Digest
 
@@ -81,6 +83,8 @@ class Part:
         self.path = path
         self.digest = digest
         self.origin: Origin | None = None
+        #: How many bytes are there.
+        self.position = 0
         #: Whether the bytes came in more than one answer.
         self.pieced = False
         self._sidecar = path.with_name(f"{path.name}.json")
@@ -94,9 +98,9 @@ class Part:
         self._close()
 
     @property
-    def position(self) -> int:
-        """Return how many bytes are there."""
-        return self._file.position if self._file else 0
+    def allocated(self) -> int:
+        """Return the bytes on disk that `begin` gives back."""
+        return sparse.allocated(self.path) if self.path.exists() else 0
 
     @property
     def actual(self) -> Digest:
@@ -114,15 +118,23 @@ class Part:
         return origin if origin and origin.validator is not None and self.path.is_file() else None
 
     def restore(self, advance: Callable[[int], None]) -> None:
-        """Take over what an earlier process left, where it can be resumed; hash it, telling `advance` its bytes."""
-        origin = self.left()
-        if origin is None:
+        """Take over what an earlier process left, where it can be resumed; hash it, telling `advance` its bytes.
+
+        Bytes that are all there need nothing to be resumed by: that process may have ended just before it handed them
+        over, and whatever origin a sidecar has, or had, of them, they are right.
+        """
+        origin = self._read_sidecar()
+        if not self.path.is_file() or (origin is None and self._sidecar.exists()):
             self.clear()
             return
         with self.path.open("rb", buffering=0) as file:
             while data := file.read(CHUNK):
-                self._hash.update(data)
+                self._add(data)
                 advance(len(data))
+        if not self.complete and (origin is None or origin.validator is None):
+            advance(-self.position)
+            self.clear()
+            return
         self._file = SparseFile(self.path, resume=True)
         self.origin = origin
         self.pieced = True
@@ -137,11 +149,28 @@ class Part:
         self._file = SparseFile(self.path)
         self.origin = origin
 
+    def continuation(self, url: str) -> dict[str, str]:
+        """Return the headers that ask `url` for the rest; none where this is not a beginning of what it serves."""
+        origin = self.origin
+        if origin is None or origin.url != shown(url) or origin.validator is None or not self.position:
+            return {}
+        return {"Range": f"bytes={self.position}-", "If-Range": origin.validator}
+
+    def agrees(self, headers: Mapping[str, str]) -> bool:
+        """Say whether the rest, served with these headers, is of the same bytes, as far as they tell.
+
+        A server that ignores If-Range tells here what its bytes are of.
+        """
+        origin = self.origin
+        assert origin is not None, "a range is asked for only where there is an origin"
+        said = (headers.get("ETag", origin.etag), headers.get("Last-Modified", origin.last_modified))
+        return said == (origin.etag, origin.last_modified)
+
     def write(self, data: bytes) -> None:
         """Add bytes that the origin served."""
         assert self._file is not None, "begin or restore comes first"
         self._file.write(data)
-        self._hash.update(data)
+        self._add(data)
 
     def finish(self) -> None:
         """Bring the bytes to the disk; the sidecar has served its purpose then."""
@@ -155,7 +184,15 @@ class Part:
         self._close()
         self.path.unlink(missing_ok=True)
         self._sidecar.unlink(missing_ok=True)
+        self._forget()
+
+    def _add(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.position += len(data)
+
+    def _forget(self) -> None:
         self.origin = None
+        self.position = 0
         self.pieced = False
         self._hash = self.digest.hasher()
 
@@ -171,3 +208,67 @@ class Part:
             return Origin(**fields) if fields.pop("digest") == str(self.digest) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
+
+
+class Section(Part):
+    """The part of a blob that is one section of a larger file, at `start` of the file at `path`; with `size` bytes.
+
+    There is no sidecar: the digest is in a blob's url, which serves these bytes or none, so how far the file goes says
+    everything. Sections are filled in their order; to begin one anew cuts off what is behind it.
+    """
+
+    def __init__(self, path: Path, digest: Digest, *, start: int, size: int) -> None:
+        super().__init__(path, digest)
+        self._start = start
+        self._size = size
+
+    @property
+    def allocated(self) -> int:
+        """Return the bytes on disk that `begin` gives back."""
+        return self.position
+
+    def restore(self, advance: Callable[[int], None]) -> None:
+        """Take over what is there of the section; hash it, telling `advance` its bytes."""
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._start)
+            while data := file.read(min(CHUNK, self._size - self.position)):
+                self._add(data)
+                advance(len(data))
+        if self.position < self._size:
+            self.pieced = self.position > 0
+            self._open()
+        elif not self.complete:
+            advance(-self.position)
+            self.clear()
+
+    def begin(self, origin: Origin) -> None:
+        """Start over with bytes from `origin`."""
+        self.clear()
+        self._open()
+        self.origin = origin
+
+    def continuation(self, url: str) -> dict[str, str]:
+        """Return the headers that ask for the rest, which any url of the blob serves."""
+        return {"Range": f"bytes={self.position}-"} if self.position else {}
+
+    def agrees(self, headers: Mapping[str, str]) -> bool:
+        """Leave it to the digest."""
+        return True
+
+    def finish(self) -> None:
+        """Bring the bytes to the disk."""
+        if self._file is not None:
+            self._file.finish(self._start + self.position)
+            self._close()
+
+    def clear(self) -> None:
+        """Cut the file off where the section starts."""
+        self._close()
+        if self.path.stat().st_size > self._start:
+            os.truncate(self.path, self._start)
+        self._forget()
+
+    def _open(self) -> None:
+        self._file = SparseFile(self.path, resume=True)
+        # Zeros at the end of what came before may be missing, as holes that the file does not go up to.
+        self._file.position = self._start + self.position

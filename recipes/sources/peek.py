@@ -13,7 +13,7 @@ from recipes.errors import FetchError
 from recipes.progress import SILENCE
 
 from .http import Client
-from .retry import Retryable, first_of
+from .retry import first_of, once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,13 +68,9 @@ class Peek:
 
     def _ask(self, urls: Sequence[str], offset: int, count: int) -> _Window:
         def attempt(url: str) -> _Window:
-            try:
-                return self._get(url, offset, count)
-            except Retryable as error:
-                # A person waits for an answer that may as well be "not known".
-                raise FetchError(error.message, hint=error.hint) from error
+            return self._get(url, offset, count)
 
-        return first_of(urls, attempt, label=self._label, progress=SILENCE, tick=lambda: None)
+        return first_of(urls, once(attempt), label=self._label, progress=SILENCE, tick=lambda: None)
 
     def _get(self, url: str, offset: int, count: int) -> _Window:
         headers = {"Range": f"bytes={offset}-{offset + count - 1}"}

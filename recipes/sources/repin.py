@@ -6,24 +6,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recipes.progress import SILENCE
+from recipes.reference import Reference
 from recipes.sources.http import Client
+from recipes.sources.manifests import Named
 from recipes.sources.resolve import served
 from recipes.sources.retry import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from recipes.model import Source
-    from recipes.sources.checksums import ChecksumList
+    from recipes.model import Arch, Source
+    from recipes.sources.lists import Listing
 
 
-def repinned(source: Source, checksums: ChecksumList) -> Source:
-    """Return the pinned `source` as its list wants it now; equal to `source` where the list lists the same bytes.
+def repinned(source: Source, arch: Arch, found: Listing) -> Source:
+    """Return the pinned `source` as its list or tag wants it now; equal to `source` where that has the same bytes.
 
-    Only what is declared is replaced: `size` becomes None where the bytes are new and the list does not tell theirs.
-    Errors are those of `served`.
+    Only what is declared is replaced: `size` becomes None where the bytes are new and the list does not tell theirs. A
+    pin in a registry becomes the digest that the tag has for all architectures, as docker and skopeo show it. Errors
+    are those of `served`; UnsupportedFeature where the tag has nothing for `arch` any more.
     """
-    identity = served(source, checksums)
+    if isinstance(found, Named):
+        return _repinned(source, arch, found)
+    identity = served(source, found)
     if identity.digest == source.digest:
         # Where the same bytes are as well is no reason to move.
         known = source.size is not None and identity.size is not None
@@ -34,6 +39,18 @@ def repinned(source: Source, checksums: ChecksumList) -> Source:
         digest=identity.digest,
         size=identity.size if source.size is not None else None,
     )
+
+
+def _repinned(source: Source, arch: Arch, named: Named) -> Source:
+    assert source.digest is not None, "only a pinned source is re-pinned"
+    named.digest_for(arch, source.urls[0])
+    if named.has(source.digest):
+        return source
+    # A pin that is not in the url is in `digest`.
+    urls = tuple(
+        f"{url.rpartition('@')[0]}@{named.digest}" if Reference.parse(url).digest else url for url in source.urls
+    )
+    return replace(source, urls=urls, digest=named.digest)
 
 
 def announced(urls: Sequence[str], *, label: str) -> int | None:

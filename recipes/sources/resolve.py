@@ -9,27 +9,44 @@ from typing import TYPE_CHECKING
 from recipes.errors import ChecksumError
 from recipes.model import Identity
 from recipes.names import tail, with_tail
+from recipes.reference import SCHEME, Reference
 from recipes.sources.lists import ListRef
+from recipes.sources.manifests import Manifest, Named
+from recipes.sources.oci_outline import Outline
 
 if TYPE_CHECKING:
-    from recipes.model import Image, Source
+    from recipes.model import Arch, Digest, Image, Source
     from recipes.sources.checksums import ChecksumList, Listed
     from recipes.sources.lists import Lists
 
 
 def resolve(image: Image, lists: Lists) -> Identity:
-    """Return the identity of `image`: the declared one where it is pinned, else the one that its list gives.
+    """Return the identity of `image`: the declared one where it is pinned, else the one that its list or tag gives.
 
     Reads nothing but the copy of the list in `lists`; raise a LarderError where there is none, or where it does not
     name the file. A pinned image never looks at a list, so what a list says cannot loosen a pin.
     """
     source = image.source
     if source.digest is not None:
-        return Identity(source.urls, source.digest, source.size)
+        return Identity(_pinned(source.urls, source.digest), source.digest, source.size)
     ref = ListRef.of(source)
     assert ref is not None, "a declaration has a digest or a list"
-    identity = served(source, lists.read(ref))
+    found = lists.read(ref)
+    if isinstance(found, Named):
+        return _named(source, image.arch, found)
+    identity = served(source, found)
     return identity if source.size is None else replace(identity, size=source.size)
+
+
+def _named(source: Source, arch: Arch, named: Named) -> Identity:
+    digest = named.digest_for(arch, source.urls[0])
+    size = Outline.of(named.document, named.data).size if isinstance(named.document, Manifest) else None
+    return Identity(_pinned(source.urls, digest), digest, size)
+
+
+def _pinned(urls: tuple[str, ...], digest: Digest) -> tuple[str, ...]:
+    """Return `urls`, those in registries with `digest` for whatever tag they have."""
+    return tuple(str(Reference.parse(url).pinned(digest)) if url.startswith(SCHEME) else url for url in urls)
 
 
 def served(source: Source, checksums: ChecksumList) -> Identity:

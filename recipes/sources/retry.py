@@ -26,6 +26,9 @@ BACKOFF = 1.0
 #: Seconds that a Retry-After can make us wait. One who asks for an hour is down, and the next url may not be.
 MAX_RETRY_AFTER = 60.0
 
+#: Bytes a second below which a server is not worth waiting for; a gigabyte would take 12 days.
+SLOWEST = 1000
+
 #: Seconds from which on a wait is told: below it is over before it is read.
 VISIBLE_WAIT = 5.0
 
@@ -41,6 +44,18 @@ class Retryable(FetchError):
         self.retry_after = retry_after
 
 
+def once(attempt: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `attempt` for `first_of` to try once: a person waits for an answer that may as well be "not known"."""
+
+    def single(url: str) -> T:
+        try:
+            return attempt(url)
+        except Retryable as error:
+            raise FetchError(error.message, hint=error.hint) from error
+
+    return single
+
+
 def first_of(
     urls: Sequence[str],
     attempt: Callable[[str], T],
@@ -52,8 +67,9 @@ def first_of(
 ) -> T:
     """Return what `attempt` makes of the first of `urls` that serves it, trying each again after a `Retryable`.
 
-    `tick` is called while waiting and may raise to stop it. `reached` says how far the attempts have come: those that
-    come further than any before do not count as failures, so a link that keeps breaking still finishes.
+    `tick` is called while waiting and may raise to stop it. `reached` says how many bytes the attempts have brought:
+    those that bring `SLOWEST` more a second do not count as failures, so a link that keeps breaking still finishes, and
+    one that brings a byte at a time does not keep us from the next url.
 
     Errors: FetchError with every url's failure, as a DigestMismatch or OfflineError where one of them was.
     """
@@ -90,15 +106,16 @@ def _persevere(
     tick: Callable[[], None],
     reached: Callable[[], int],
 ) -> T:
-    furthest = reached()
+    furthest, since = reached(), time.monotonic()
     failures = 0
     while True:
         try:
             return attempt(url)
         except Retryable as error:
-            if reached() > furthest:
-                furthest = reached()
+            brought, now = reached() - furthest, time.monotonic()
+            if brought > SLOWEST * (now - since):
                 failures = 0
+            furthest, since = max(furthest, reached()), now
             failures += 1
             if failures == ATTEMPTS:
                 raise FetchError(f"{error.message} ({ATTEMPTS} attempts)", hint=error.hint) from error

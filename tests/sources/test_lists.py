@@ -10,6 +10,7 @@ from recipes.errors import FetchError, LarderError, OfflineError
 from recipes.model import Digest, Source
 from recipes.progress import SILENCE
 from recipes.sources import lists as module
+from recipes.sources.checksums import ChecksumList
 from recipes.sources.lists import ListRef, Lists
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def ref(source: Source) -> ListRef:
 
 def refresh(lists: Lists, which: ListRef, *, offline: bool = False, strict: bool = False) -> None:
     lists.refresh(which, mirrors={}, offline=offline, strict=strict, progress=SILENCE)
+
+
+def listed(lists: Lists, source: Source) -> str:
+    """Return the digest of ``a`` in the list as last seen."""
+    found = lists.read(ref(source))
+    assert isinstance(found, ChecksumList)
+    return found.lookup("a").digest.hex
 
 
 class TestWhatIsOneList:
@@ -63,6 +71,17 @@ class TestWhatIsOneList:
         assert len(key) < 80
         assert not set(key) & set('/\\:*?"<>| ')
 
+    def test_a_tag_in_a_registry_is_one(self) -> None:
+        floating = Source(("oci://docker.io/alpine:3", "oci://mirror.example/alpine:3"))
+        tag = ref(floating)
+        assert tag.is_tag
+        assert tag.url == "oci://docker.io/library/alpine:3"
+        assert tag.key.startswith("alpine-3-")
+        pinned = Source((f"oci://docker.io/library/alpine:3@sha256:{A}",), Digest("sha256", A))
+        assert ListRef.of(pinned) is None
+        assert ListRef.declared(pinned) == tag
+        assert ListRef.declared(Source((f"oci://docker.io/alpine@sha256:{A}",), Digest("sha256", A))) is None
+
     def test_a_keyring_that_is_gone(self, tmp_path: Path) -> None:
         with pytest.raises(LarderError, match=r"cannot read the keyring .*none\.asc: No such file"):
             ListRef.of(Source(("https://h/a",), checksums="https://h/SUMS", keyring=tmp_path / "none.asc"))
@@ -85,11 +104,11 @@ class TestWhatIsKept:
         lists = Lists(tmp_path / "lists")
         refresh(lists, ref(source))
         before = lists.version(source)
-        assert lists.read(ref(source)).lookup("a").digest.hex == A
+        assert listed(lists, source) == A
         (tmp_path / "SUMS").write_text(f"{B}  a\n")
         refresh(lists, ref(source))
         assert lists.version(source) != before
-        assert lists.read(ref(source)).lookup("a").digest.hex == B
+        assert listed(lists, source) == B
         assert [path.suffix for path in (tmp_path / "lists").iterdir()] == [".json"]
 
     def test_how_long_it_is_fresh(self, tmp_path: Path, source: Source) -> None:
@@ -113,4 +132,4 @@ class TestWhatIsKept:
         refresh(lists, ref(source), offline=True)
         with pytest.raises(FetchError, match="SUMS: no such file"):
             refresh(lists, ref(source), strict=True)
-        assert lists.read(ref(source)).lookup("a").digest.hex == A
+        assert listed(lists, source) == A

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import ChecksumError
-from recipes.model import Digest, Image, Source
+from recipes.model import Digest, Identity, Image, Source
 from recipes.progress import SILENCE
 from recipes.sources.checksums import parse
 from recipes.sources.lists import ListRef, Lists
 from recipes.sources.repin import announced, repinned
 from recipes.sources.resolve import resolve, served
+from tests import registries
+from tests.registries import Fake, layer
+from tests.servers import misbehaving
 
 if TYPE_CHECKING:
     from recipes.sources.checksums import ChecksumList
@@ -120,21 +123,21 @@ class TestRepinned:
     SOURCE = Source(("https://h/v1/a",), digest=PIN, checksums="https://h/v1/SUMS", pattern="v*/a")
 
     def test_the_same_bytes_are_the_same_source(self) -> None:
-        assert repinned(self.SOURCE, parse(f"{PIN.hex}  v2/a")) == self.SOURCE
+        assert repinned(self.SOURCE, "x86_64", parse(f"{PIN.hex}  v2/a")) == self.SOURCE
         sized = replace(self.SOURCE, size=7)
-        assert repinned(sized, parse(f"{PIN.hex}  v1/a")) == sized
+        assert repinned(sized, "x86_64", parse(f"{PIN.hex}  v1/a")) == sized
 
     def test_a_size_that_is_wrong(self) -> None:
         text = f"# v1/a: 8 bytes\nSHA256 (v1/a) = {PIN.hex}"
-        assert repinned(replace(self.SOURCE, size=7), parse(text)).size == 8
-        assert repinned(self.SOURCE, parse(text)).size is None
+        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(text)).size == 8
+        assert repinned(self.SOURCE, "x86_64", parse(text)).size is None
 
     def test_new_bytes(self) -> None:
         text = f"# v2/a: 8 bytes\nSHA256 (v2/a) = {A}"
         expected = replace(self.SOURCE, urls=("https://h/v2/a",), digest=Digest("sha256", A))
-        assert repinned(self.SOURCE, parse(text)) == expected
-        assert repinned(replace(self.SOURCE, size=7), parse(text)) == replace(expected, size=8)
-        assert repinned(replace(self.SOURCE, size=7), parse(f"{A}  v2/a")) == expected
+        assert repinned(self.SOURCE, "x86_64", parse(text)) == expected
+        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(text)) == replace(expected, size=8)
+        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(f"{A}  v2/a")) == expected
 
     def test_the_announced_size_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(bytes(5))
@@ -161,3 +164,31 @@ class TestResolve:
         source = Source(("https://h/a",), size=size, checksums=(tmp_path / "SUMS").as_uri())
         lists = self.lists(tmp_path, source, f"# a: 8 bytes\nSHA256 (a) = {A}")
         assert resolve(Image("i", "x86_64", "disk", source), lists).size == (size or 8)
+
+
+@pytest.mark.usefixtures("nobody")
+class TestRegistries:
+    def image(self, *urls: str, digest: Digest | None = None) -> Image:
+        return Image("thing", "x86_64", "oci", Source(urls, digest))
+
+    def test_a_pin_is_what_is_fetched_whatever_the_tag(self, tmp_path: Path) -> None:
+        image = self.image("oci://docker.io/alpine:3", f"oci://m.example/alpine:3@{PIN}", digest=PIN)
+        identity = resolve(image, Lists(tmp_path))
+        assert identity == Identity((f"oci://docker.io/library/alpine@{PIN}", f"oci://m.example/alpine@{PIN}"), PIN)
+
+    def test_a_tag_is_what_the_first_url_says(self, tmp_path: Path) -> None:
+        document = registries.image(layer({}))
+        fake = Fake()
+        fake.add(document, "1")
+        with misbehaving(fake) as server:
+            host = f"127.0.0.1:{server.port}"
+            floating = self.image(f"oci://{host}/acme/thing:1", "oci://m.example/thing:2")
+            ref = ListRef.of(floating.source)
+            assert ref
+            lists = Lists(tmp_path)
+            lists.refresh(ref, mirrors={}, offline=False, strict=True, progress=SILENCE)
+            identity = resolve(floating, lists)
+        digest = Digest.parse(document.digest)
+        assert identity.urls == (f"oci://{host}/acme/thing@{digest}", f"oci://m.example/thing@{digest}")
+        assert identity.digest == digest
+        assert identity.size is not None

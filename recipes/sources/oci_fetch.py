@@ -1,0 +1,209 @@
+"""An image from a registry as one file, the archive that `oci_outline` outlines.
+
+It is filled from its beginning to its end in place, and after a kill its own bytes tell how far that got: no blob is
+ever on disk twice, and there is nothing beside the archive that could contradict it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from recipes.errors import FetchError, ImageError
+from recipes.formats import oci_spec, sparse
+from recipes.formats.oci_spec import CONFIGS, JSON_LIMIT, Platform
+from recipes.formats.sparse import SparseFile, disk_errors
+from recipes.progress import SILENCE
+from recipes.reference import Reference
+
+from . import manifests
+from .download import receive, require_room
+from .manifests import Manifest
+from .oci_outline import Outline
+from .part import Section
+from .registry import Registry, reference
+from .retry import first_of, once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from recipes.model import Arch, Digest
+    from recipes.progress import Meter, Progress
+
+    from .oci_outline import Member
+
+#: Manifests and indexes that are looked at for one image. Two will do, but for indexes within indexes.
+_MAX_DOCUMENTS = 16
+
+
+def outline(urls: Sequence[str], *, digest: Digest, arch: Arch, label: str, offline: bool) -> Outline:
+    """Return what `pull` would make; each of `urls` is asked once. The errors are those of `pull`."""
+    with Registry(offline=offline) as registry:
+        return _Search(registry, _checked(urls), arch, label, SILENCE, lambda: None, patient=False).run(digest)
+
+
+def pull(
+    urls: Sequence[str],
+    part: Path,
+    *,
+    digest: Digest,
+    arch: Arch,
+    offline: bool,
+    progress: Progress,
+    label: str,
+) -> str:
+    """Write the archive of the image with `digest` in the repositories of `urls` to `part`; return who served it.
+
+    `digest` is a manifest's, or an index's that has a manifest for `arch`. All bytes are verified. On success the
+    archive is whole and on the disk; otherwise what is there is left for the next call to resume. `part` must be this
+    caller's alone; its folder exists.
+
+    Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace; an ImageError where the image
+    is none for `arch`.
+    """
+    urls = _checked(urls)
+    with Registry(offline=offline) as registry, progress.meter(label) as meter:
+        search = _Search(registry, urls, arch, label, progress, lambda: meter.advance(0), patient=True)
+        archive = search.run(digest)
+        meter.expect(sum(member.descriptor.size for member in archive.members))
+        require_room(part.parent, archive.size - (sparse.allocated(part) if part.exists() else 0), label)
+        if not archive.present(part):
+            _begin(part, archive.prefix)
+        # One that did not serve the manifest is not asked for each blob first, which takes its time to fail.
+        served = search.served
+        for member in archive.members:
+            _pwrite(part, member.header, member.start - len(member.header))
+            served = _blob(registry, part, member, _preferring(served, urls), meter, progress, label)
+            if member.descriptor == archive.manifest.config:
+                _require_platform(part, member, arch, f"{label}: {served}")
+        with SparseFile(part, resume=True) as file:
+            file.finish(archive.size)
+        return str(Reference.parse(served).pinned(digest))
+
+
+def _checked(urls: Sequence[str]) -> list[str]:
+    """Return `urls`, all of which are references; raise FetchError for what a mirror's prefix made something else."""
+    return [str(reference(url)) for url in urls]
+
+
+def _preferring(first: str, urls: Sequence[str]) -> list[str]:
+    return [first, *(url for url in urls if url != first)]
+
+
+class _Search:
+    """The way from the digest that is declared to a manifest."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        urls: Sequence[str],
+        arch: Arch,
+        label: str,
+        progress: Progress,
+        tick: Callable[[], None],
+        *,
+        patient: bool,
+    ) -> None:
+        self._registry = registry
+        self._urls = urls
+        self._arch = arch
+        self._label = label
+        self._progress = progress
+        self._tick = tick
+        self._patient = patient
+        self._met: list[Platform] = []
+        self._documents = 0
+        #: The url that served what was asked for last.
+        self.served = urls[0]
+
+    def run(self, digest: Digest) -> Outline:
+        found = self._below(digest)
+        if found is None:
+            raise manifests.no_image(self._arch, self._met, f"{self._label}: {self._urls[0]}")
+        return found
+
+    def _below(self, digest: Digest) -> Outline | None:
+        """Return the outline of the image with `digest`, or of the first one in the index with `digest`."""
+        data = self._get(digest)
+        try:
+            document = manifests.parse(data)
+        except ImageError as error:
+            raise type(error)(f"{self._label}: {self._urls[0]}: {digest}: {error.message}", hint=error.hint) from error
+        if isinstance(document, Manifest):
+            return Outline.of(document, data)
+        self._met += document.platforms()
+        below = (self._below(each.digest) for each in document.candidates(self._arch))
+        return next(filter(None, below), None)
+
+    def _get(self, digest: Digest) -> bytes:
+        if self._documents == _MAX_DOCUMENTS:
+            raise FetchError(f"{self._label}: {self._urls[0]}: more than {_MAX_DOCUMENTS} indexes within one another")
+        self._documents += 1
+
+        def attempt(url: str) -> bytes:
+            data = self._registry.manifest(Reference.parse(url).pinned(digest))
+            self.served = url
+            return data
+
+        return first_of(
+            _preferring(self.served, self._urls),
+            attempt if self._patient else once(attempt),
+            label=self._label,
+            progress=self._progress,
+            tick=self._tick,
+        )
+
+
+class _Share:
+    """The meter of one of several downloads: it does not know how much all of them have."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.advance = meter.advance
+
+    def expect(self, total: int | None) -> None:
+        """Leave the total as it is."""
+
+
+def _blob(
+    registry: Registry,
+    part: Path,
+    member: Member,
+    urls: Sequence[str],
+    meter: Meter,
+    progress: Progress,
+    label: str,
+) -> str:
+    """Fill in one blob; return the one of `urls` whose repository served it."""
+    blob = member.descriptor
+    pinned = {str(Reference.parse(url).pinned(blob.digest)): url for url in urls}
+    with Section(part, blob.digest, start=member.start, size=blob.size) as section:
+        served = receive(
+            registry, section, list(pinned), size=blob.size, meter=_Share(meter), progress=progress, label=label
+        )
+    return pinned[served]
+
+
+def _require_platform(part: Path, member: Member, arch: Arch, where: str) -> None:
+    """Raise UnsupportedFeature where the config says that the image is for something else: an index need not say."""
+    blob = member.descriptor
+    if blob.media_type not in CONFIGS or blob.size > JSON_LIMIT:
+        return
+    with part.open("rb") as file:
+        file.seek(member.start)
+        config = oci_spec.parse(file.read(blob.size), dict, f"{where}: config")
+    platform = Platform.read(config, f"{where}: config")
+    if platform is not None and not platform.runs_on(arch):
+        part.unlink()
+        raise manifests.no_image(arch, [platform], where)
+
+
+def _begin(part: Path, prefix: bytes) -> None:
+    part.unlink(missing_ok=True)
+    with disk_errors(part), part.open("xb") as file:
+        file.write(prefix)
+
+
+def _pwrite(part: Path, data: bytes, offset: int) -> None:
+    with disk_errors(part), part.open("r+b") as file:
+        os.pwrite(file.fileno(), data, offset)

@@ -1,4 +1,4 @@
-"""One step alone, without cache or doit: ``python -m recipes raw|content SRC DST``, ``… digest --name FILE LIST``."""
+"""One step alone, without cache or doit: ``python -m recipes raw|content|rootfs|vhdx|oci SRC DST``, and ``digest``."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from recipes import __version__
 from recipes.console import Watch, console
 from recipes.errors import Interrupted, LarderError
-from recipes.model import DEFAULT_MAX_VIRTUAL_SIZE
-from recipes.settings import parse_jobs, processors
+from recipes.model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from recipes.settings import ARCH_ALIASES, parse_jobs, processors
 from recipes.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from recipes.formats.tree import Tree
     from recipes.progress import Progress
 
 
@@ -63,7 +64,8 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
     parser.add_argument("--version", action="version", version=f"larder {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # With a prog of our own argparse need not format the usage, for which it imports shutil.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="python -m recipes")
 
     step = argparse.ArgumentParser(add_help=False)
     step.add_argument("source", type=Path, metavar="SRC")
@@ -90,6 +92,44 @@ def _parser() -> argparse.ArgumentParser:
     raw.set_defaults(run=_raw)
     content = commands.add_parser("content", parents=[step], help="undo gzip, xz, bzip2 or zstd, with holes")
     content.set_defaults(run=_content)
+
+    tree = argparse.ArgumentParser(add_help=False)
+    tree.add_argument(
+        "--arch",
+        choices=sorted(ARCH_ALIASES),
+        default=os.uname().machine,
+        metavar="ARCH",
+        help="of an archive with several images, take this one (default: this machine's, %(default)s)",
+    )
+    source = "the root file system in a RAW disk, a tarball or an archive of a container image"
+    rootfs = commands.add_parser("rootfs", parents=[step, tree], help=f"{source}, as a canonical tar archive")
+    rootfs.set_defaults(run=_rootfs)
+    vhdx = commands.add_parser("vhdx", parents=[step, tree], help=f"{source}, as ext4 in a VHDX for WSL2")
+    vhdx.add_argument(
+        "--size",
+        type=_argument(parse_size),
+        default=DEFAULT_VHDX_SIZE,
+        metavar="SIZE",
+        help="of the virtual disk (default: %(default)s); it takes the room of its files only",
+    )
+    vhdx.set_defaults(run=_vhdx)
+    oci = commands.add_parser("oci", parents=[step, tree], help=f"{source}, as an archive for docker, podman, …")
+    oci.add_argument(
+        "--compression",
+        choices=get_args(Compression),
+        default=DEFAULT_COMPRESSION,
+        help="of the layer (default: %(default)s)",
+    )
+    oci.add_argument("--name", metavar="NAME", help="what clients call it (default: after SRC)")
+    oci.set_defaults(run=_oci)
+    clone = commands.add_parser("clone", help="copy a disk for an instance: reflink, or a copy without its holes")
+    clone.add_argument("source", type=Path, metavar="SRC", help="a RAW disk; it is not written to")
+    clone.add_argument("destination", type=Path, metavar="DST")
+    clone.add_argument("--format", choices=("raw", "qcow2"), default="raw", help="qcow2: an overlay on its own RAW")
+    clone.add_argument("--size", type=_argument(parse_size), metavar="SIZE", help="make the disk larger")
+    clone.add_argument("--mode", choices=("auto", "reflink", "hardlink", "copy"), default="auto")
+    clone.add_argument("--force", action="store_true", help="replace DST where it exists")
+    clone.set_defaults(run=_clone)
     digest = commands.add_parser("digest", help="show what a checksum list says of a file")
     digest.add_argument("list", type=Path, metavar="LIST", help="the list, as downloaded")
     digest.add_argument("--name", required=True, metavar="FILE", help="the file's name; * stands for what moves")
@@ -157,24 +197,82 @@ def _content(options: argparse.Namespace) -> str:
     return _step(options, "content", make)
 
 
+def _rootfs(options: argparse.Namespace) -> str:
+    from recipes.formats import rootfs
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        with _tree(options, draft, progress) as tree:
+            digest = rootfs.write(tree, draft, progress=progress, label=options.source.name, durable=False)
+        return {"digest": digest}
+
+    return _step(options, "rootfs", make)
+
+
+def _vhdx(options: argparse.Namespace) -> str:
+    from recipes.formats.ext4_vhdx import write_vhdx
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        with _tree(options, draft, progress) as tree:
+            write_vhdx(
+                tree, draft, size=options.size, volume="", progress=progress, label=options.source.name, durable=False
+            )
+        return {}
+
+    return _step(options, "vhdx", make)
+
+
+def _oci(options: argparse.Namespace) -> str:
+    from recipes.derive.oci import reference
+    from recipes.formats import oci_archive
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        with _tree(options, draft, progress) as tree:
+            oci_archive.write(
+                tree,
+                draft,
+                arch=ARCH_ALIASES[options.arch],
+                name=reference(options.name or options.source.name.partition(".")[0].lower()),
+                compression=options.compression,
+                annotations={},
+                jobs=options.jobs,
+                limit=options.max_virtual_size,
+                progress=progress,
+                label=options.source.name,
+                durable=False,
+            )
+        return {}
+
+    return _step(options, "oci", make)
+
+
+def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
+    """Return the root file system in SRC, whatever that is."""
+    from recipes.formats import rootfs
+
+    return rootfs.open_tree(
+        options.source,
+        kind=None,
+        arch=ARCH_ALIASES[options.arch],
+        scratch=lambda: draft.with_name(f"{draft.name}.{os.urandom(4).hex()}"),
+        jobs=options.jobs,
+        limit=options.max_virtual_size,
+        progress=progress,
+        label=options.source.name,
+    )
+
+
 def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     """Make DST under a temporary name beside it, so that a run that is killed leaves nothing at DST.
 
     Nothing is fsynced: neither do cp, gzip and qemu-img, whose place this takes.
     """
+    from recipes.export.clone import require_free
     from recipes.formats.sparse import measure
     from recipes.model import Artifact
 
     destination: Path = options.destination
-    if not options.source.is_file():
-        found = "a folder" if options.source.is_dir() else "nothing"
-        raise LarderError(f"{options.source}: expected a file, found {found}")
-    if destination.is_dir():
-        raise LarderError(f"{destination}: expected the name of a file, found a folder")
-    if destination.exists() and not options.force:
-        raise LarderError(f"{destination} exists already", hint="--force replaces it")
-    if not destination.absolute().parent.is_dir():
-        raise LarderError(f"{destination.absolute().parent} is not a folder")
+    _require_file(options.source)
+    require_free(destination, force=options.force)
     draft = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}")
     shown = console(sys.stderr, options.stop) if sys.stderr.isatty() and not options.json else None
     began = time.monotonic()
@@ -186,7 +284,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
         if shown is not None:
             shown.close()
     seconds = round(time.monotonic() - began, 3)
-    artifact = measure(destination, Artifact(digest=made.get("digest"), blkhash=made["blkhash"]))
+    artifact = measure(destination, Artifact(digest=made.get("digest"), blkhash=made.get("blkhash")))
     if options.json:
         # Imported here and not before: they are a tenth of the time of a small image.
         import json
@@ -198,7 +296,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
             "larder": SCHEMA_VERSION,
             "kind": kind,
             "recipe": RECIPES[kind].name,
-            "content": made["content"],
+            "content": made.get("content"),
             "artifact": plain(artifact),
             "durations": {kind: seconds},
         }
@@ -209,6 +307,31 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     if artifact.blkhash:
         text += f"  blkhash {artifact.blkhash.algorithm} {artifact.blkhash.hex}\n"
     return text
+
+
+def _require_file(source: Path) -> None:
+    if not source.is_file():
+        found = "a folder" if source.is_dir() else "nothing"
+        raise LarderError(f"{source}: expected a file, found {found}")
+
+
+def _clone(options: argparse.Namespace) -> str:
+    from recipes.export.clone import Wish, clone
+    from recipes.formats.probe import RAW_FORMATS, probe
+
+    _require_file(options.source)
+    if (found := probe(options.source)) not in RAW_FORMATS:
+        raise LarderError(
+            f"{options.source}: expected a RAW disk, found {found}", hint="python -m recipes raw makes one of it"
+        )
+    wish = Wish(options.format, options.size, None if options.mode == "auto" else options.mode, options.force)
+    shown = console(sys.stderr, options.stop) if sys.stderr.isatty() else None
+    try:
+        cloned = clone(options.source, options.destination, wish, progress=shown or Watch(options.stop))
+    finally:
+        if shown is not None:
+            shown.close()
+    return f"{cloned}\n"
 
 
 def _digest(options: argparse.Namespace) -> str:

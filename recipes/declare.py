@@ -17,10 +17,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from . import __version__, tomlpos, validate
 from .errors import DeclarationError
-from .model import DEFAULT_MAX_VIRTUAL_SIZE, DERIVABLE, Digest, Image, Source
+from .model import (
+    DEFAULT_COMPRESSION,
+    DEFAULT_MAX_VIRTUAL_SIZE,
+    DEFAULT_VHDX_SIZE,
+    DERIVABLE,
+    Digest,
+    Image,
+    Source,
+)
 from .names import ends_with
+from .reference import Namespace, Reference
 from .settings import ARCH_ALIASES
-from .units import MAX_SIZE, parse_size
+from .units import MAX_SIZE, format_size, parse_size
 from .validate import Problem, either, quoted
 
 if TYPE_CHECKING:
@@ -29,7 +38,7 @@ if TYPE_CHECKING:
     from .model import Arch, Kind
 
 #: What is derived of an image that does not say.
-DEFAULT_DERIVE: Mapping[Kind, tuple[str, ...]] = {"disk": ("raw",), "rootfs": ("content",)}
+DEFAULT_DERIVE: Mapping[Kind, tuple[str, ...]] = {"disk": ("raw",), "rootfs": ("rootfs",), "oci": ("rootfs",)}
 #: The words that doit reads as a command where a task or an image could stand: its own and those of larder.
 COMMANDS = frozenset(
     ("auto", "clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace")
@@ -39,13 +48,21 @@ _ARCHES = ("x86_64", "aarch64")
 _SOURCE_KEYS = ("url", "digest", "size", "checksums", "pattern", "signature", "keyring")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _HOST = r"(?:https?://[^\s/?#*]+|file://(?:localhost)?)/"
+_OCI = "oci://"
 _URL = re.compile(rf"({_HOST}(?:[^\s?#]*/)?)([^\s/?#]*)(\?[^\s#]*)?")
-_PREFIX = re.compile(rf"{_HOST}(?:[^\s?#*]*/)?")
+_PREFIX = re.compile(rf"(?:{_HOST}|oci://[^\s/?#*]+/)(?:[^\s?#*]*/)?")
 # A name that ends otherwise may be either: only its content tells.
 _CERTAIN: Mapping[Kind, re.Pattern[str]] = {
     "disk": re.compile(r"\.(qcow2|raw|img|iso|vmdk|vdi|vhdx?)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE),
     "rootfs": re.compile(r"\.(tar(\.(gz|xz|bz2|zst))?|tgz|txz|wsl)$", re.IGNORECASE),
 }
+_LOOKS: Mapping[Kind, str] = {
+    "disk": "ends like a disk",
+    "rootfs": "ends like a rootfs",
+    "oci": "is an image in a registry",
+}
+#: Bytes that a VHDX may be given: room for a journal and some files, and what ext4 with 32-bit block numbers can have.
+_VHDX_SIZES = (64 << 20, (16 << 40) - (1 << 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +75,8 @@ class Declaration:
     mirrors: Mapping[str, tuple[str, ...]]
     #: Bytes of the largest virtual disk that is accepted.
     max_virtual_size: int
+    #: Where artifacts are shared.
+    registry: Namespace | None = None
 
 
 def load(path: Path, *, validated: Path | None = None) -> Declaration:
@@ -170,6 +189,8 @@ def _strings(path: tomlpos.Path, value: object) -> Iterator[tuple[tomlpos.Path, 
 
 
 def _certain_kind(url: str) -> Kind | None:
+    if url.startswith(_OCI):
+        return "oci"
     match = _URL.fullmatch(url)
     return next((kind for kind, ending in _CERTAIN.items() if match and ending.search(match[2])), None)
 
@@ -200,7 +221,17 @@ class _Reader:
                 ("cache", "max-virtual-size"), cache.get("max-virtual-size", DEFAULT_MAX_VIRTUAL_SIZE)
             )
             or 0,
+            registry=self._namespace(("cache", "registry"), cache.get("registry")),
         )
+
+    def _namespace(self, path: tomlpos.Path, value: object) -> Namespace | None:
+        if not isinstance(value, str):
+            return None
+        try:
+            return Namespace.parse(value)
+        except ValueError as error:
+            self._wrong(path, str(error))
+            return None
 
     def _mirrors(self, prefix: str, value: object) -> tuple[str, ...]:
         path = ("mirrors", prefix)
@@ -256,6 +287,7 @@ class _Reader:
         sources = {arch: self._source((*path, arch), table[arch]) for arch in table if arch in _ARCHES}
         kind = self._kind(path, table)
         derive = self._derive(path, table, kind)
+        vhdx_size = self._vhdx_size((*path, "vhdx-size"), table.get("vhdx-size", DEFAULT_VHDX_SIZE))
         return {
             cast("Arch", arch): Image(
                 name=name,
@@ -265,6 +297,8 @@ class _Reader:
                 title=table.get("title", ""),
                 derive=derive,
                 prewarm=table.get("prewarm", False),
+                vhdx_size=vhdx_size,
+                compression=table.get("oci-compression", DEFAULT_COMPRESSION),
             )
             for arch, source in sources.items()
         }
@@ -289,10 +323,11 @@ class _Reader:
             if (kind := _certain_kind(url))
         ]
         declared = table.get("kind")
-        if declared == "disk" or declared == "rootfs":
+        if isinstance(declared, str) and declared in DERIVABLE:
             for _, url, kind in certain:
-                if kind != declared:
-                    self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which ends like a {kind}")
+                # Image archives are called .tar as root file systems are.
+                if kind != declared and (declared, kind) != ("oci", "rootfs"):
+                    self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {_LOOKS[kind]}")
                     break
             return cast("Kind", declared)
         if not certain:
@@ -300,7 +335,7 @@ class _Reader:
         _, first, inferred = certain[0]
         for where, _, kind in certain:
             if kind != inferred:
-                self._wrong(where, f"ends like a {kind}, and {quoted(first)} like a {inferred}")
+                self._wrong(where, f"{_LOOKS[kind]}, and {quoted(first)} {_LOOKS[inferred]}")
         return inferred
 
     def _derive(self, path: tomlpos.Path, table: dict[str, Any], kind: Kind) -> tuple[str, ...]:
@@ -311,7 +346,7 @@ class _Reader:
         for element, artifact in derive:
             if artifact in DERIVABLE["disk"] and artifact not in DERIVABLE[kind]:
                 possible = either(quoted(one) for one in DERIVABLE[kind])
-                self._wrong(element, f"a {kind} has no {quoted(artifact)}; expected {possible}")
+                self._wrong(element, f"an image of kind {kind} has no {quoted(artifact)}; expected {possible}")
         return tuple(artifact for _, artifact in derive)
 
     def _urls(self, path: tomlpos.Path, value: object) -> Iterator[tuple[tomlpos.Path, str]]:
@@ -326,7 +361,8 @@ class _Reader:
             self._requirements(path, table)
         urls = tuple(self._urls((*path, "url"), table.get("url")))
         for where, url in urls:
-            self._url(where, url, moving="checksums" in table and "digest" not in table)
+            if not url.startswith(_OCI):
+                self._url(where, url, moving="checksums" in table and "digest" not in table)
         for _ in self._distinct((*path, "url"), table.get("url")):
             pass
         digest = None
@@ -335,6 +371,7 @@ class _Reader:
                 digest = Digest.parse(table["digest"])
             except ValueError as error:
                 self._wrong((*path, "digest"), str(error))
+        digest = self._registry(path, table, urls, digest)
         for key in ("checksums", "signature"):
             if isinstance(table.get(key), str):
                 self._url((*path, key), table[key], moving=None)
@@ -353,7 +390,8 @@ class _Reader:
             self._wrong(path, "needs a url", key=True)
         elif table["url"] == []:
             self._wrong((*path, "url"), "expected at least one url")
-        if "digest" not in table and "checksums" not in table:
+        from_registry = any(url.startswith(_OCI) for _, url in self._urls(path, table.get("url")))
+        if "digest" not in table and "checksums" not in table and not from_registry:
             self._wrong(
                 path,
                 'needs digest or checksums, since nothing is accepted unverified: copy digest = "sha256:HEX" from '
@@ -366,11 +404,48 @@ class _Reader:
         if "signature" in table and "keyring" not in table:
             self._wrong((*path, "signature"), "needs keyring, the file with the keys that may have made it", key=True)
 
+    def _registry(
+        self,
+        path: tomlpos.Path,
+        table: dict[str, Any],
+        urls: tuple[tuple[tomlpos.Path, str], ...],
+        digest: Digest | None,
+    ) -> Digest | None:
+        """Check the ``oci://`` ones of `urls`; return what pins the image, `digest` or the one in a url."""
+        found = digest
+        references = [(where, url) for where, url in urls if url.startswith(_OCI)]
+        for where, url in references:
+            try:
+                pinned = Reference.parse(url).digest
+            except ValueError as error:
+                self._wrong(where, str(error))
+                continue
+            if found is not None and pinned is not None and found != pinned:
+                self._wrong(where, f"is pinned to other bytes than {found}")
+            found = found or pinned
+        if references and "checksums" in table:
+            self._wrong(
+                (*path, "checksums"), "is not for oci:// urls: the registry itself says what a tag is", key=True
+            )
+        if references and len(references) < len(urls):
+            other = next(where for where, url in urls if not url.startswith(_OCI))
+            self._wrong(other, "expected oci:// urls only, as the others are: what a registry serves is no file")
+        if references and "size" in table:
+            self._wrong(
+                (*path, "size"), "is not for oci:// urls: the registry itself says how large an image is", key=True
+            )
+        if references and digest is not None and digest.algorithm != "sha256":
+            self._wrong((*path, "digest"), "expected the sha256 of a manifest, which is what registries serve by")
+        return found
+
     def _url(self, path: tomlpos.Path, url: str, *, moving: bool | None) -> None:
         """Check one url; `moving` is whether its name may hold a ``*`` here, None where none ever may."""
         match = _URL.fullmatch(url)
         if not match:
-            self._wrong(path, f"expected a url that begins with https://, http:// or file:///, got {quoted(url)}")
+            expected = (
+                "https://, http://, file:/// or oci://" if moving is not None else "https://, http:// or file:///"
+            )
+            self._wrong(path, f"expected a url that begins with {expected}, got {quoted(url)}")
             return
         folder, name, query = match.groups(default="")
         if not name:
@@ -393,8 +468,17 @@ class _Reader:
                 self._wrong(path, f"{quoted(value)} is not what {quoted(url)} ends with")
         return value
 
+    def _vhdx_size(self, path: tomlpos.Path, value: object) -> int:
+        size = self._bytes(path, value) or 0
+        least, most = _VHDX_SIZES
+        if size and (not least <= size <= most or size % (1 << 20)):
+            self._wrong(
+                path, f"expected whole MiB from {format_size(least)} up to and without 16 TiB, got {quoted(value)}"
+            )
+        return size
+
     def _bytes(self, path: tomlpos.Path, value: object) -> int | None:
-        if isinstance(value, str) and path[0] == "cache":
+        if isinstance(value, str) and path[-1] in ("max-virtual-size", "vhdx-size"):
             try:
                 value = parse_size(value)
             except ValueError as error:

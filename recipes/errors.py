@@ -7,10 +7,27 @@ Every error says what was expected and what was found; ``hint`` says what to do 
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line, with everything escaped that a terminal acts on or cannot show.
+
+    Names from outside may hold escape sequences, newlines that feign another message, marks that turn the direction of
+    writing, and halves of surrogates, which no stream takes.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class LarderError(Exception):
-    """The root of all errors that a user can meet; anything else that escapes is a bug."""
+    """The root of all errors that a user can meet; anything else that escapes is a bug.
+
+    Every line of the message is made `printable`, whoever wrote it; names from outside that could hold a newline have
+    to be before they become part of it.
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = "\n".join(map(printable, message.split("\n")))
+        hint = "\n".join(map(printable, hint.split("\n"))) if hint else hint
         super().__init__(message)
         self.message = message
         self.hint = hint

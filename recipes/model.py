@@ -16,13 +16,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Arch = Literal["x86_64", "aarch64"]
-Kind = Literal["disk", "rootfs"]
+Kind = Literal["disk", "rootfs", "oci"]
+Compression = Literal["gzip", "zstd", "none"]
 
-#: The kinds of artifact that an image of each kind can have, inputs before what is made from them.
-DERIVABLE: Mapping[Kind, tuple[str, ...]] = {"disk": ("fetch", "content", "raw"), "rootfs": ("fetch", "content")}
+#: For an image of each kind: the kinds of artifact that it can have, each with the kind that it is made from; inputs
+#: before what is made from them.
+DERIVABLE: Mapping[Kind, Mapping[str, str | None]] = {
+    "disk": {
+        "fetch": None,
+        "content": "fetch",
+        "raw": "content",
+        "rootfs": "raw",
+        "vhdx": "rootfs",
+        "oci": "rootfs",
+    },
+    "rootfs": {"fetch": None, "content": "fetch", "rootfs": "content", "vhdx": "rootfs", "oci": "rootfs"},
+    "oci": {"fetch": None, "content": "fetch", "rootfs": "content", "vhdx": "rootfs", "oci": "rootfs"},
+}
 
 #: What a virtual disk may claim, unless images.toml or the command line says otherwise.
 DEFAULT_MAX_VIRTUAL_SIZE = "2TiB"
+#: What WSL gives the disks that it makes itself (its defaultVhdSize); only what is written takes room.
+DEFAULT_VHDX_SIZE = "1TiB"
+#: Every client loads gzip; docker before release 23 does not load zstd.
+DEFAULT_COMPRESSION: Compression = "gzip"
 
 #: Hex digits of each digest algorithm that a source may be pinned with.
 DIGEST_LENGTHS = {"sha256": 64, "sha512": 128}
@@ -61,7 +78,11 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an image comes from. One of `digest` (pinned) and `checksums` (floating) is set, or both."""
+    """Where an image comes from.
+
+    It is pinned by `digest`, or floating: then `checksums` decides, or for an ``oci://`` url the registry. A pinned one
+    may name its list too.
+    """
 
     urls: tuple[str, ...]
     digest: Digest | None = None
@@ -85,6 +106,10 @@ class Image:
     #: The kinds of artifact that this project asks for.
     derive: tuple[str, ...] = ()
     prewarm: bool = False
+    #: Bytes of the virtual disk of a VHDX.
+    vhdx_size: int = 1 << 40
+    #: Of the layer in an OCI archive.
+    compression: Compression = DEFAULT_COMPRESSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +142,7 @@ class BlockHash:
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """The bytes as downloaded."""
+    """The bytes as downloaded; of an image from a registry, the archive of its blobs."""
 
     digest: Digest
     size: int

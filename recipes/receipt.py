@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def derivation_key(recipe: str, digest: Digest) -> str:
-    """Return the key of what `recipe` (name and version) makes of the wrapper with `digest`.
+def derivation_key(recipe: str, source: str, parameters: Mapping[str, object]) -> str:
+    """Return the key of what `recipe` (name and version) makes of `source` with these `parameters`.
 
-    The url is no part of it: a mirror, a moved file or a second name serve the same bytes.
+    `source` is the key of the input, and for what has no input the digest of the identity. The url is no part of it: a
+    mirror, a moved file or a second name serve the same bytes.
     """
-    text = json.dumps({"recipe": recipe, "wrapper": str(digest)}, sort_keys=True)
+    text = json.dumps({"recipe": recipe, "source": source, **parameters}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -37,6 +38,18 @@ class Served:
     etag: str | None = None
     last_modified: str | None = None
     content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """Where an artifact that was not made here came from."""
+
+    #: ``oci://HOST/NAME:TAG`` of its manifest.
+    reference: str
+    #: Digest of its manifest.
+    digest: str
+    #: RFC 3339, in UTC.
+    when: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,16 @@ class Receipt:
     made: str
     content: Content | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
+    #: None for what was made here.
+    pulled: Pulled | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the document that schema/receipt.schema.json describes."""
         document: dict[str, Any] = {"larder": SCHEMA_VERSION, **_plain(self)}
         document["identity"]["url"] = document["identity"].pop("urls")[0]
         document["identity"]["when"] = document.pop("when")
+        if self.pulled is None:
+            del document["pulled"]
         return document
 
     @classmethod
@@ -71,36 +88,86 @@ class Receipt:
         """Read the document; raise KeyError, TypeError or ValueError where it is not a receipt of this version."""
         if document["larder"] != SCHEMA_VERSION:
             raise ValueError(f"receipt version {document['larder']!r}, expected {SCHEMA_VERSION}")
-        identity, wrapper = document["identity"], document["wrapper"]
-        content, artifact = document["content"], document["artifact"]
+        identity, wrapper = _object(document["identity"]), _object(document["wrapper"])
+        content, artifact = document["content"], _object(document["artifact"])
         blkhash = artifact["blkhash"]
         return cls(
-            kind=document["kind"],
-            key=document["key"],
-            recipe=document["recipe"],
-            image=document["image"],
-            arch=document["arch"],
+            kind=_text(document["kind"]),
+            key=_text(document["key"]),
+            recipe=_text(document["recipe"]),
+            image=_text(document["image"]),
+            arch=_text(document["arch"]),
             identity=Identity(
-                (identity["url"],), Digest.parse(identity["digest"]), identity["size"], _digest(identity["content"])
+                (_text(identity["url"]),),
+                Digest.parse(_text(identity["digest"])),
+                None if identity["size"] is None else _number(identity["size"]),
+                _digest(identity["content"]),
             ),
-            when=identity["when"],
-            served=Served(**document["served"]),
-            wrapper=Wrapper(Digest.parse(wrapper["digest"]), int(wrapper["size"])),
+            when=_text(identity["when"]),
+            served=Served(**_texts(document["served"])),
+            wrapper=Wrapper(Digest.parse(_text(wrapper["digest"])), _number(wrapper["size"])),
             artifact=Artifact(
-                size=int(artifact["size"]),
-                allocated=int(artifact["allocated"]),
-                mtime_ns=int(artifact["mtime_ns"]),
+                size=_number(artifact["size"]),
+                allocated=_number(artifact["allocated"]),
+                mtime_ns=_number(artifact["mtime_ns"]),
                 digest=_digest(artifact["digest"]),
-                blkhash=BlockHash(**blkhash) if blkhash else None,
+                blkhash=_blkhash(_object(blkhash)) if blkhash else None,
             ),
-            made=document["made"],
-            content=Content(**{**content, "digest": Digest.parse(content["digest"])}) if content else None,
-            durations=dict(document["durations"]),
+            made=_text(document["made"]),
+            content=_content(_object(content)) if content else None,
+            durations={_text(step): _seconds(spent) for step, spent in _object(document["durations"]).items()},
+            pulled=Pulled(**_texts(document["pulled"])) if "pulled" in document else None,
         )
 
 
-def _digest(text: str | None) -> Digest | None:
-    return Digest.parse(text) if text else None
+# A receipt comes from a cache that CI restored, or from a registry: nothing in it is believed to be of the right type.
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("expected an object")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected a string")
+    return value
+
+
+def _texts(value: Any) -> dict[str, Any]:
+    return {key: text if text is None else _text(text) for key, text in _object(value).items()}
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > 63:
+        raise TypeError("expected a number that a file's size or time can be")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < 1 << 63:
+        raise TypeError("expected a duration")
+    return float(value)
+
+
+def _digest(text: Any) -> Digest | None:
+    return Digest.parse(_text(text)) if text else None
+
+
+def _blkhash(section: Mapping[str, Any]) -> BlockHash:
+    algorithm, construction, digits = (_text(section[key]) for key in ("algorithm", "construction", "hex"))
+    return BlockHash(algorithm, _number(section["block_size"]), construction, digits)
+
+
+def _content(section: Mapping[str, Any]) -> Content:
+    claimed = section["virtual_size"]
+    return Content(
+        Digest.parse(_text(section["digest"])),
+        _number(section["size"]),
+        _text(section["format"]),
+        None if claimed is None else _number(claimed),
+    )
 
 
 def _plain(value: Any) -> Any:

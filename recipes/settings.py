@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from .errors import SettingsError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .model import Arch
 
 #: Other names of an architecture -> the one that images.toml uses.
-ARCH_ALIASES = {
+ARCH_ALIASES: Mapping[str, Arch] = {
     "x86_64": "x86_64",
     "amd64": "x86_64",
     "x64": "x86_64",
@@ -53,7 +53,7 @@ def _arch(environ: Mapping[str, str]) -> Arch:
             f"LARDER_ARCH: expected x86_64 or aarch64, got {asked!r}",
             hint="set LARDER_ARCH to the architecture whose images you want",
         )
-    return cast("Arch", known)
+    return known
 
 
 def _jobs(environ: Mapping[str, str]) -> int:

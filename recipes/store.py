@@ -4,26 +4,35 @@ Layout, below the cache's root::
 
     CACHEDIR.TAG                    backup tools leave this folder out
     doit.db                         doit's database, an index that may be lost
-    lists/                          checksum lists as last seen
+    lists/                          checksum lists and tags as last seen
+    roots/                          the projects that share this cache (recipes/roots.py)
     images/NAME/ARCH/               an entry
         wrapper   fetch.json        each artifact beside its receipt
         content   content.json
         disk.raw  raw.json
+        rootfs.tar, disk.vhdx, oci.tar, each with rootfs.json, vhdx.json, oci.json
         wrapper.part[.json]         a download that can be resumed
         KIND.asked                  KIND was named on a command line: keep it
+        KIND.used                   its mtime says when KIND was last used (recipes/export/usage.py)
+        clones/                     a record of each clone (recipes/export/ledger.py); written without the lock
         .lock                       held while anything above is written
         .tmp-*                      being written by the holder of the lock
+        .next-KIND-INODE            the receipt of the file with this inode, until it is ``KIND.json``
 
-The crash model. Artifacts are published by temporary name, fsync, rename, fsync of the folder; then the receipt in the
-same way. So after a kill or a loss of power at any instant the entry holds, for each kind,
+The crash model. Artifact and receipt are written and fsynced under temporary names; then the artifact is renamed, then
+the receipt. That of a file that is about to be renamed is found by the file's inode, so after a kill at any instant the
+entry holds, for each kind,
 
-* the old artifact and the old receipt (nothing was renamed yet), or
-* the new artifact and the old receipt, or none: the receipt does not match (size, mtime), the artifact counts as
-  missing and is derived again, or
-* the new artifact and the new receipt;
+* the old artifact and the old receipt: nothing was renamed yet; or
+* the new artifact, which its ``.next-*`` vouches for; the next holder of the lock renames that; or
+* the new artifact and the new receipt.
 
-and any number of ``.tmp-*``, which the next holder of the lock removes, since only a holder makes them. An artifact
-without a matching receipt is never handed out. Locks are the operating system's (flock), so a dead process holds none.
+A loss of power may bring back the names in any state that the fsyncs of the folder, after each rename, do not rule out:
+the receipt that is there may match no artifact (size, mtime) then, which counts as missing and is derived again. An
+artifact without a matching receipt is never handed out.
+
+Whatever else a dead process left, temporary files and receipts without artifacts, the next holder of the lock removes:
+only a holder makes them. Locks are the operating system's (flock), so a dead process holds none.
 """
 
 from __future__ import annotations
@@ -32,6 +41,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -44,14 +54,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from filelock import BaseFileLock
+
     from .model import Image
     from .progress import Progress
 
 #: Name of each kind's artifact in its entry.
-FILE_NAMES = {"fetch": "wrapper", "content": "content", "raw": "disk.raw"}
+FILE_NAMES = {
+    "fetch": "wrapper",
+    "content": "content",
+    "raw": "disk.raw",
+    "rootfs": "rootfs.tar",
+    "vhdx": "disk.vhdx",
+    "oci": "oci.tar",
+}
 
+#: Clones are handed out, the cached file never changes: not even by a careless `qemu -drive file=…`.
+_MODE = 0o444
 _TEMPORARY = ".tmp-"
+_PENDING = ".next-"
+_LOCK = ".lock"
 _LOCK_POLL_SECONDS = 0.2
+#: How often in a row the folder of an entry may vanish before its lock is taken.
+_LOCK_RETRIES = 100
 _CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of larder. See https://bford.info/cachedir/\n"
 
 
@@ -72,12 +97,18 @@ class Entry:
         """Where a download collects its bytes until they are verified."""
         return self.path / f"{FILE_NAMES['fetch']}.part"
 
+    @property
+    def clones(self) -> Path:
+        """The folder with the records of what was cloned from the artifacts."""
+        return self.path / "clones"
+
     def receipt(self, kind: str) -> Receipt | None:
         """Return the receipt of `kind`, None where there is none that this version reads."""
-        try:
-            return Receipt.from_json(json.loads((self.path / f"{kind}.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        receipt = _read(self.path / f"{kind}.json", kind)
+        if receipt is not None and self.matches(receipt):
+            return receipt
+        pending = self._pending(kind)
+        return _read(pending, kind) if pending else receipt
 
     def matches(self, receipt: Receipt) -> bool:
         """Say whether the artifact has the size and mtime that its receipt recorded; its bytes are not read."""
@@ -101,43 +132,45 @@ class Entry:
 
     def asked(self) -> set[str]:
         """Return the kinds that were named on a command line."""
-        return {kind for kind in FILE_NAMES if self._mark(kind).exists()}
+        return {kind for kind in FILE_NAMES if is_there(self._mark(kind))}
 
     def ask(self, kind: str) -> None:
         """Remember that `kind` was named on a command line, where the cache can be written to."""
-        if not self._mark(kind).exists():
+        if not is_there(self._mark(kind)):
             with suppress(OSError, StoreError):
                 _make_folder(self.path)
                 self._mark(kind).touch()
 
     def kinds(self) -> list[str]:
         """Return the kinds whose artifact is there, whatever its receipt says."""
-        return [kind for kind in FILE_NAMES if self.artifact(kind).exists()]
+        return [kind for kind in FILE_NAMES if is_there(self.artifact(kind))]
 
-    def has_leftovers(self) -> bool:
-        """Say whether temporary files of a holder, alive or dead, are there."""
+    def leftovers(self) -> list[Path]:
+        """Return the files that a holder, alive or dead, has not finished with."""
         try:
-            return any(path.name.startswith(_TEMPORARY) for path in self.path.iterdir())
+            names = {path.name for path in self.path.iterdir()}
         except OSError:
-            return False
+            return []
+        left = [name for name in names if name.startswith((_TEMPORARY, _PENDING))]
+        # A receipt without an artifact is a lie, and what a download came from tells nothing without its bytes.
+        alone = {f"{kind}.json": file for kind, file in FILE_NAMES.items()} | {f"{self.part.name}.json": self.part.name}
+        left += [name for name, file in alone.items() if name in names and file not in names]
+        return [self.path / name for name in left]
 
     @contextmanager
     def hold(self, progress: Progress | None = None) -> Iterator[Held]:
         """Hold the entry's lock: wait for it, telling `progress`; without one raise StoreError where it is taken."""
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
-        _make_folder(self.path)
-        lock = FileLock(self.path / ".lock")
+        # A lock that is the existence of a file would outlive whoever is killed.
+        lock = FileLock(self.path / _LOCK, fallback_to_soft=False)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if progress is None:
-                raise StoreError(f"{self.path} is in use by another process") from None
-            with progress.meter(f"waiting for another process with {self.image}") as meter:
-                while not lock.is_locked:
-                    meter.advance(0)
-                    with suppress(Timeout):
-                        lock.acquire(timeout=_LOCK_POLL_SECONDS, poll_interval=_LOCK_POLL_SECONDS / 4)
+            if not self._acquire(lock, 0.0):
+                if progress is None:
+                    raise StoreError(f"{self.path} is in use by another process")
+                with progress.meter(f"waiting for another process with {self.image}") as meter:
+                    while not self._acquire(lock, _LOCK_POLL_SECONDS):
+                        meter.advance(0)
         except (OSError, NotImplementedError) as error:
             raise StoreError(
                 f"cannot lock {self.path}: {error}",
@@ -151,8 +184,32 @@ class Entry:
         finally:
             lock.release()
 
+    def _acquire(self, lock: BaseFileLock, seconds: float) -> bool:
+        """Try for so long to take the entry's lock; say whether it is held."""
+        from filelock import Timeout
+
+        for _ in range(_LOCK_RETRIES):
+            _make_folder(self.path)
+            # FileNotFoundError: a holder has just removed the entry, its folder included.
+            with suppress(FileNotFoundError):
+                try:
+                    lock.acquire(timeout=seconds, poll_interval=_LOCK_POLL_SECONDS / 4)
+                except Timeout:
+                    return False
+                return True
+        raise StoreError(f"cannot lock {self.path}: {_LOCK} vanishes as soon as it is made")
+
     def _mark(self, kind: str) -> Path:
         return self.path / f"{kind}.asked"
+
+    def _pending(self, kind: str) -> Path | None:
+        """Return where the receipt is of an artifact whose publication was broken off, None where there is none."""
+        try:
+            path = self.path / f"{_PENDING}{kind}-{self.artifact(kind).stat().st_ino}"
+        except OSError:
+            return None
+        receipt = _read(path, kind)
+        return path if receipt is not None and self.matches(receipt) else None
 
 
 class Held:
@@ -172,24 +229,24 @@ class Held:
         `receipt.artifact` needs the digest or blkhash only: size, allocation and mtime are read from the file. Return
         the receipt as written.
         """
-        # Clones are handed out, the cached file never changes: not even by a careless `qemu -drive file=…`.
-        path.chmod(0o444)
+        path.chmod(_MODE)
         receipt = dataclasses.replace(receipt, artifact=sparse.measure(path, receipt.artifact))
-        path.replace(self.entry.artifact(receipt.kind))
-        _sync_folder(self.entry.path)
-        draft = self.temporary(f"{receipt.kind}.json")
-        with draft.open("w", encoding="utf-8") as file:
+        pending = self.entry.path / f"{_PENDING}{receipt.kind}-{path.stat().st_ino}"
+        with pending.open("w", encoding="utf-8") as file:
             json.dump(receipt.to_json(), file, indent=1)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self.entry.path / f"{receipt.kind}.json")
+        path.replace(self.entry.artifact(receipt.kind))
+        _sync_folder(self.entry.path)
+        pending.replace(self.entry.path / f"{receipt.kind}.json")
         _sync_folder(self.entry.path)
         return receipt
 
     def restamp(self, receipt: Receipt) -> None:
-        """Give an artifact whose bytes were just verified the mtime of its receipt again, so that it matches."""
+        """Give an artifact whose bytes were just verified its mode and the mtime of its receipt again."""
         path = self.entry.artifact(receipt.kind)
+        path.chmod(_MODE)
         os.utime(path, ns=(path.stat().st_atime_ns, receipt.artifact.mtime_ns))
 
     def discard(self, kind: str) -> None:
@@ -208,11 +265,26 @@ class Held:
         part.unlink(missing_ok=True)
         part.with_name(f"{part.name}.json").unlink(missing_ok=True)
 
-    def sweep(self) -> None:
-        """Remove what a dead holder of the lock left half-written."""
+    def remove(self) -> None:
+        """Remove the entry with all that is in it. Who waits for the lock gets that of a new, empty one."""
         for path in self.entry.path.iterdir():
-            if path.name.startswith(_TEMPORARY):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
                 path.unlink(missing_ok=True)
+        # From here on somebody else may hold the entry. filelock takes no lock on a file without a name.
+        (self.entry.path / _LOCK).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.entry.path.rmdir()
+            self.entry.path.parent.rmdir()
+
+    def sweep(self) -> None:
+        """Finish the publication that a dead holder of the lock had begun, and remove what else it left."""
+        for kind in FILE_NAMES:
+            if pending := self.entry._pending(kind):
+                pending.replace(self.entry.path / f"{kind}.json")
+        for path in self.entry.leftovers():
+            path.unlink(missing_ok=True)
 
 
 class Store:
@@ -236,10 +308,22 @@ class Store:
 
     def prepare(self) -> None:
         """Make the cache's folder, marked for backup tools."""
-        if not (self.root / "CACHEDIR.TAG").exists():
+        if not is_there(self.root / "CACHEDIR.TAG"):
             _make_folder(self.root)
             with suppress(OSError):
                 (self.root / "CACHEDIR.TAG").write_text(_CACHEDIR_TAG, encoding="ascii")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise StoreError(f"{self.root} cannot be read", hint="LARDER_CACHE names the cache's folder")
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is something at `path`; where that is not for this user to know, there is not."""
+    # Path.exists raises PermissionError instead.
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def link(source: Path, destination: Path) -> None:
@@ -253,6 +337,14 @@ def link(source: Path, destination: Path) -> None:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS):
             raise
         sparse.clone(source, destination, meter=SILENT_METER)
+
+
+def _read(path: Path, kind: str) -> Receipt | None:
+    try:
+        receipt = Receipt.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return receipt if receipt.kind == kind else None
 
 
 def _make_folder(path: Path) -> None:

@@ -17,6 +17,10 @@ import tomllib
 from bisect import bisect_left, bisect_right
 from typing import Any, NamedTuple
 
+#: Characters of the longest document, and parts of the longest dotted key in it.
+MAX_SIZE = 4 << 20
+MAX_PARTS = 1000
+
 #: Keys and, in arrays, indexes from the top of the document; an array of tables counts as an array.
 Path = tuple[str | int, ...]
 
@@ -99,7 +103,17 @@ def spans(text: str) -> dict[Path, Span]:
 
 
 def loads(text: str) -> dict[str, Any]:
-    """Read a document as tomllib does; raise `TomlError` with the right position where it is not TOML."""
+    """Read a document as tomllib does; raise `TomlError` with the right position where it is not TOML.
+
+    Also where it is larger than `MAX_SIZE`, or has keys of more than `MAX_PARTS` parts: tomllib takes the square of
+    that in time, and `Positions` in memory.
+    """
+    if len(text) > MAX_SIZE:
+        raise TomlError(Position(1, 1), f"the document has {len(text)} characters, and {MAX_SIZE} are allowed")
+    for number, line in enumerate(text.split("\n"), 1):
+        # Between two equals signs stands all of a key, and a string with as many dots is none that anybody wrote.
+        if line.count(".") > MAX_PARTS and any(part.count(".") > MAX_PARTS for part in line.split("=")):
+            raise TomlError(Position(number, 1), f"a key has at most {MAX_PARTS} parts")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

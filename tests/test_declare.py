@@ -19,6 +19,7 @@ from recipes import validate
 from recipes.declare import COMMANDS, DEFAULT_DERIVE, load
 from recipes.errors import DeclarationError
 from recipes.model import DERIVABLE, Digest
+from recipes.reference import Namespace
 from recipes.units import parse_size
 
 SHA256 = "sha256:" + "0f" * 32
@@ -45,6 +46,30 @@ def errors(text: str) -> list[str]:
     return [line.removeprefix("images.toml:") for line in lines]
 
 
+def test_images_in_registries(folder: Path) -> None:
+    (folder / "images.toml").write_text(f"""
+        [images.floating.x86_64]
+        url = ["oci://docker.io/library/alpine:3.22", "oci://ghcr.io/acme/alpine:3.22"]
+        [images.pinned]
+        vhdx-size = "64GiB"
+        oci-compression = "zstd"
+        [images.pinned.x86_64]
+        url = "oci://localhost:5000/a/b:1@{SHA256}"
+        [images.archive]
+        kind = "oci"
+        [images.archive.x86_64]
+        url = "https://h.example/image.tar.gz"
+        digest = "{SHA512}"
+        """)
+    images = {name: by_arch["x86_64"] for name, by_arch in load(folder / "images.toml").images.items()}
+    assert {image.kind for image in images.values()} == {"oci"}
+    assert images["floating"].source.digest is None
+    assert (images["floating"].derive, images["floating"].vhdx_size) == (("rootfs",), 1 << 40)
+    assert images["floating"].compression == "gzip"
+    assert images["pinned"].source.digest == Digest.parse(SHA256)
+    assert (images["pinned"].vhdx_size, images["pinned"].compression) == (64 << 30, "zstd")
+
+
 def test_all_that_can_be_said(folder: Path) -> None:
     (folder / "keys").mkdir()
     (folder / "keys" / "a.asc").touch()
@@ -52,6 +77,7 @@ def test_all_that_can_be_said(folder: Path) -> None:
     file.write_text(f"""
         [cache]
         max-virtual-size = "512GiB"
+        registry = "http://registry.lan:5000/images"
         [mirrors]
         "https://h.example/" = ["https://m.example/h/", "file:///srv/"]
         [images."b-1.0"]
@@ -74,6 +100,7 @@ def test_all_that_can_be_said(folder: Path) -> None:
     declaration = load(file)
 
     assert declaration.max_virtual_size == 512 << 30
+    assert declaration.registry == Namespace("registry.lan:5000", "/images", plain=True)
     assert declaration.mirrors == {"https://h.example/": ("https://m.example/h/", "file:///srv/")}
     assert list(declaration.images) == ["b-1.0", "a"]
     assert list(declaration.images["b-1.0"]) == ["aarch64", "x86_64"]
@@ -94,7 +121,7 @@ def test_all_that_can_be_said(folder: Path) -> None:
     assert (intel.source.checksums, intel.source.signature, intel.source.keyring) == (None, None, None)
 
     rootfs = declaration.images["a"]["x86_64"]
-    assert (rootfs.kind, rootfs.title, rootfs.derive, rootfs.prewarm) == ("rootfs", "", ("content",), False)
+    assert (rootfs.kind, rootfs.title, rootfs.derive, rootfs.prewarm) == ("rootfs", "", ("rootfs",), False)
 
 
 def test_defaults() -> None:
@@ -129,7 +156,8 @@ NEEDS = (
     'needs digest or checksums, since nothing is accepted unverified: copy digest = "sha256:HEX" from '
     "upstream's list, or give the url of the list as checksums"
 )
-URL = "expected a url that begins with https://, http:// or file:///"
+URL = "expected a url that begins with https://, http://, file:/// or oci://"
+LIST_URL = "expected a url that begins with https://, http:// or file:///"
 PREFIX = "expected the beginning of http, https or file urls, up to and with a slash"
 NAME = "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit"
 LIST = 'checksums = "https://h.example/LIST"\n'
@@ -150,7 +178,7 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         # Unknown keys.
         (f"{VALID}[§imags]", "imags: unknown key; did you mean images?"),
         (f"{VALID}[§zzz]", "zzz: unknown key; expected cache, mirrors or images"),
-        (f"{VALID}[cache]\n§registry = 'x'", "cache.registry: unknown key; expected max-virtual-size"),
+        (f"{VALID}[cache]\n§registri = 'x'", "cache.registri: unknown key; did you mean registry?"),
         (f"{VALID}[images.a]\n§titel = 'x'", "images.a.titel: unknown key; did you mean title?"),
         (f"{VALID}§dgest = 'x'", "images.a.x86_64.dgest: unknown key; did you mean digest?"),
         (
@@ -186,22 +214,35 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ),
         (f"{VALID}[mirrors]\n'https://h/' = §'https://m/'", 'mirrors."https://h/": expected a list, got "https://m/"'),
         # Values.
-        (f"{VALID}[images.a]\nkind = §'oci'", 'images.a.kind: expected "disk" or "rootfs", got "oci"'),
+        (f"{VALID}[images.a]\nkind = §'docker'", 'images.a.kind: expected "disk", "rootfs" or "oci", got "docker"'),
         (
             f"{VALID}[images.a]\nkind = §'rotfs'",
-            'images.a.kind: expected "disk" or "rootfs", got "rotfs"; did you mean "rootfs"?',
+            'images.a.kind: expected "disk", "rootfs" or "oci", got "rotfs"; did you mean "rootfs"?',
         ),
         (
             f"{VALID}[images.a]\nderive = ['raw', §'vhd']",
-            'images.a.derive[1]: expected "fetch", "content" or "raw", got "vhd"',
+            'images.a.derive[1]: expected "fetch", "content", "raw", "rootfs", "vhdx" or "oci", got "vhd"; '
+            'did you mean "vhdx"?',
         ),
         (f"{VALID}[images.a]\nderive = ['raw', §'raw']", 'images.a.derive[1]: "raw" is listed twice'),
         (
             f"{VALID.replace('.img', '.wsl')}[images.a]\nderive = [§'raw']",
-            'images.a.derive[0]: a rootfs has no "raw"; expected "fetch" or "content"',
+            'images.a.derive[0]: an image of kind rootfs has no "raw"; '
+            'expected "fetch", "content", "rootfs", "vhdx" or "oci"',
         ),
         (f"{VALID}size = §0", "images.a.x86_64.size: expected a number of bytes from 1 to 9223372036854775807, got 0"),
         (f"{VALID}size = §1.0", "images.a.x86_64.size: expected a whole number of bytes, got 1.0"),
+        (
+            f"{VALID}[cache]\nregistry = §'https://ghcr.io/acme'",
+            "cache.registry: expected HOST/PATH, or http://HOST/PATH for a registry without TLS, "
+            "got 'https://ghcr.io/acme'",
+        ),
+        (
+            f"{VALID}[cache]\nregistry = §'acme/images'",
+            "cache.registry: expected HOST/PATH, and a host has a dot or a port, got 'acme/images'",
+        ),
+        (f"{VALID}[cache]\nregistry = §'docker.io'", "cache.registry: expected docker.io/USER, got 'docker.io'"),
+        (f"{VALID}[cache]\nregistry = §['ghcr.io']", "cache.registry: expected a string, got a list"),
         (
             f"{VALID}[cache]\nmax-virtual-size = §'2 gigs'",
             'cache.max-virtual-size: expected a size such as "20GB", "512MiB" or "2TiB", got \'2 gigs\'',
@@ -235,7 +276,7 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         # Urls.
         (f"[images.a.§x86_64]\n{LIST}", "images.a.x86_64: needs a url"),
         (f"[images.a.x86_64]\nurl = §[]\n{LIST}", "images.a.x86_64.url: expected at least one url"),
-        (f"[images.a.x86_64]\nurl = §'oci://h/a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "oci://h/a"'),
+        (f"[images.a.x86_64]\nurl = §'ftp://h/a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "ftp://h/a"'),
         (f"[images.a.x86_64]\nurl = §'a.img'\n{LIST}", f'images.a.x86_64.url: {URL}, got "a.img"'),
         (f"[images.a.x86_64]\nurl = §'https:///a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "https:///a"'),
         (f"[images.a.x86_64]\nurl = §'file://h/a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "file://h/a"'),
@@ -260,7 +301,7 @@ LIST = 'checksums = "https://h.example/LIST"\n'
             f"{VALID}checksums = §'https://h/*'",
             'images.a.x86_64.checksums: * may stand in the file name of an image only, got "https://h/*"',
         ),
-        (f"{VALID}checksums = §'ftp://h/LIST'", f'images.a.x86_64.checksums: {URL}, got "ftp://h/LIST"'),
+        (f"{VALID}checksums = §'ftp://h/LIST'", f'images.a.x86_64.checksums: {LIST_URL}, got "ftp://h/LIST"'),
         # Verification.
         ("[images.a.§x86_64]\nurl = 'https://h/a'", f"images.a.x86_64: {NEEDS}"),
         (
@@ -323,7 +364,53 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ),
         (
             f"{VALID}[images.a.aarch64]\nurl = §'https://h/a.tgz'\n{LIST}",
-            'images.a.aarch64.url: ends like a rootfs, and "https://h.example/a.img" like a disk',
+            'images.a.aarch64.url: ends like a rootfs, and "https://h.example/a.img" ends like a disk',
+        ),
+        (
+            "[images.a]\nkind = §'disk'\n[images.a.x86_64]\nurl = 'oci://h/a'",
+            'images.a.kind: contradicts "oci://h/a", which is an image in a registry',
+        ),
+        # Registries.
+        (
+            "[images.a.x86_64]\nurl = §'oci://h/A:b'",
+            "images.a.x86_64.url: expected oci://HOST/NAME:TAG or oci://HOST/NAME@sha256:HEX, got 'oci://h/A:b'",
+        ),
+        (
+            "[images.a.x86_64]\nurl = §'oci://h/a@sha256:0f'",
+            "images.a.x86_64.url: sha256 takes 64 hexadecimal digits, got 2",
+        ),
+        (
+            f"[images.a.x86_64]\nurl = 'oci://h/a'\n§{LIST}",
+            "images.a.x86_64.checksums: is not for oci:// urls: the registry itself says what a tag is",
+        ),
+        (
+            "[images.a.x86_64]\nurl = 'oci://h/a'\n§size = 1",
+            "images.a.x86_64.size: is not for oci:// urls: the registry itself says how large an image is",
+        ),
+        (
+            f"[images.a.x86_64]\nurl = ['oci://h/a', §'https://h/a']\ndigest = '{SHA256}'",
+            "images.a.x86_64.url[1]: expected oci:// urls only, as the others are: what a registry serves is no file",
+        ),
+        (
+            f"[images.a.x86_64]\nurl = 'oci://h/a'\ndigest = §'{SHA512}'",
+            "images.a.x86_64.digest: expected the sha256 of a manifest, which is what registries serve by",
+        ),
+        (
+            f"[images.a.x86_64]\nurl = §'oci://h/a@{SHA256}'\ndigest = '{SHA256.replace('0f', '1e')}'",
+            f"images.a.x86_64.url: is pinned to other bytes than {SHA256.replace('0f', '1e')}",
+        ),
+        # What is derived.
+        (
+            f"{VALID}[images.a]\nvhdx-size = §'1MiB'",
+            'images.a.vhdx-size: expected whole MiB from 64.0 MiB up to and without 16 TiB, got "1MiB"',
+        ),
+        (
+            f"{VALID}[images.a]\nvhdx-size = §104857601",
+            "images.a.vhdx-size: expected whole MiB from 64.0 MiB up to and without 16 TiB, got 104857601",
+        ),
+        (
+            f"{VALID}[images.a]\noci-compression = §'xz'",
+            'images.a.oci-compression: expected "gzip", "zstd" or "none", got "xz"',
         ),
         # Mirrors.
         (f"{VALID}[mirrors]\n§'https://h' = ['https://m/']", f'mirrors."https://h": {PREFIX}'),
@@ -549,6 +636,9 @@ URLS = st.sampled_from(
     [
         "https://h/a",
         "https://h/a-*.img",
+        "oci://h/a:1",
+        f"oci://h/a@{SHA256}",
+        "oci://h/A",
         "https://h/*/a",
         "https://h/",
         "https://h",
@@ -580,6 +670,8 @@ IMAGES = st.fixed_dictionaries(
         "amd64": SOURCES,
         "title": st.just(""),
         "kind": st.sampled_from(["disk", "rootfs", "oci"]) | ODD,
+        "vhdx-size": st.sampled_from(["1TiB", "1MiB", "0", 1 << 30]) | ODD,
+        "oci-compression": st.sampled_from(["zstd", "xz"]) | ODD,
         "derive": st.lists(st.sampled_from(["fetch", "content", "raw", "vhd"]), max_size=3) | ODD,
         "url": URLS,
         "odd": ODD,

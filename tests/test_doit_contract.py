@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from doit.cmd_run import Run
 from doit.dependency import Dependency, MD5Checker, SqliteDB
 from doit.exceptions import TaskFailed
+from doit.loader import generate_tasks
 from doit.runner import MThreadRunner
 from doit.task import Task
 from doit.tools import result_dep
@@ -16,6 +17,7 @@ from doit.tools import result_dep
 from recipes.graph.database import WriteThrough
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -61,6 +63,26 @@ def test_the_signature_of_a_calculator_may_be_given(tmp_path: Path) -> None:
     from recipes.graph.tasks import Current
 
     assert list(inspect.signature(Current("raw", "a")).parameters) == ["task", "values"]
+
+
+def test_options_are_read_once_and_what_follows_is_given_back() -> None:
+    task = Task("a", [], params=[{"name": "to", "long": "to", "type": list, "default": []}])
+    assert task.init_options(["--to", "x, y", "--to", "z", "b"]) == ["b"]
+    assert task.options == {"to": ["x, y", "z"]}
+    # graph/clone.py gives these back itself.
+    assert task.init_options(["b"]) is None
+
+
+def test_a_creator_may_yield_tasks() -> None:
+    task = Task("group:a", [], subtask_of="group")
+    group, found = generate_tasks("group", iter_of({"basename": "group", "name": None}, task))
+    assert found is task
+    assert group.has_subtask
+    assert not group.task_dep
+
+
+def iter_of(*values: Any) -> Iterator[Any]:
+    yield from values
 
 
 def test_failures_carry_their_message() -> None:

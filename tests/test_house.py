@@ -16,11 +16,13 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 #: Each floor may import from its own and from the ones above it in this list.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"recipes", "errors", "model", "progress", "units"}),
-    frozenset({"console", "names", "receipt", "settings", "tomledit", "tomlpos", "validate"}),
+    frozenset(
+        {"console", "names", "prune", "receipt", "reference", "roots", "settings", "tomledit", "tomlpos", "validate"}
+    ),
     frozenset({"formats"}),
     frozenset({"declare", "store"}),
     frozenset({"sources"}),
-    frozenset({"derive"}),
+    frozenset({"derive", "export"}),
     frozenset({"graph", "__main__"}),
 )
 

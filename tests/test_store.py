@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
+import shutil
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +14,13 @@ import pytest
 from recipes import store
 from recipes.errors import StoreError
 from recipes.model import Artifact, Digest, Identity, Wrapper
+from recipes.progress import SILENCE
 from recipes.receipt import Receipt, Served
 from recipes.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from recipes.store import Entry, Held
 
 DIGEST = Digest("sha256", "a" * 64)
@@ -131,12 +138,84 @@ def test_only_one_holds_an_entry(entry: Entry) -> None:
         pass
 
 
+def test_who_waits_for_an_entry_that_is_removed_holds_a_new_one(entry: Entry) -> None:
+    class Waiting:
+        """Tell that somebody waits."""
+
+        def __init__(self) -> None:
+            self.waits = threading.Event()
+
+        @contextmanager
+        def meter(self, label: str, total: int | None = None) -> Iterator[Waiting]:
+            yield self
+
+        def note(self, message: str) -> None:
+            pass
+
+        def expect(self, total: int | None) -> None:
+            pass
+
+        def advance(self, count: int) -> None:
+            self.waits.set()
+
+    waiting, held, checked = Waiting(), threading.Event(), threading.Event()
+    refused: list[str] = []
+
+    def wait() -> None:
+        try:
+            with entry.hold(waiting) as second:
+                publish(second, "k2", b"bytes")
+                held.set()
+                checked.wait(20)
+        except StoreError as error:
+            refused.append(str(error))
+            held.set()
+
+    waiter = threading.Thread(target=wait)
+    with entry.hold() as first:
+        publish(first, "k1", b"other")
+        entry.ask("raw")
+        entry.clones.mkdir()
+        waiter.start()
+        assert waiting.waits.wait(20)
+        first.remove()
+    assert held.wait(20)
+    assert refused == []
+    # The lock that it holds is the one that everybody else finds.
+    with pytest.raises(StoreError, match="in use"), entry.hold():
+        pass
+    checked.set()
+    waiter.join()
+    assert entry.current("raw", "k2") is not None
+    assert entry.asked() == set()
+
+
+def test_a_lock_on_a_file_without_a_name_is_none(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our opening of the lock's file and our locking it, its holder removes the entry and is gone."""
+    real = fcntl.flock
+    removed: list[bool] = []
+
+    def flock(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(True)
+            shutil.rmtree(entry.path)
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with entry.hold(SILENCE) as held:
+        publish(held, "k1", b"bytes")
+        with pytest.raises(StoreError, match="in use"), entry.hold():
+            pass
+    assert removed
+    assert entry.current("raw", "k1") is not None
+
+
 def test_leftovers_go_with_the_next_lock(entry: Entry) -> None:
     with entry.hold() as held:
         held.temporary("raw").write_bytes(b"half")
-    assert entry.has_leftovers()
+    assert entry.leftovers()
     with entry.hold():
-        assert not entry.has_leftovers()
+        assert not entry.leftovers()
 
 
 def test_marks(entry: Entry) -> None:

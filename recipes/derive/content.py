@@ -57,7 +57,6 @@ def _verify(work: Work, path: Path, content: Content) -> None:
 RECIPE = Recipe(
     kind="content",
     version=1,
-    input="fetch",
     make=make,
     doc="{title}, decompressed",
 )

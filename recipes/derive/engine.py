@@ -8,23 +8,24 @@ since this run began is taken as it is. *Asked for is kept; passed through is re
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from recipes import store
 from recipes.errors import LarderError, StoreError
-from recipes.model import Wrapper
+from recipes.model import DERIVABLE, Wrapper
 from recipes.progress import SILENCE
 from recipes.receipt import Receipt, derivation_key
 
-from . import content, fetch, raw, verify
+from . import content, fetch, oci, raw, restored, rootfs, vhdx
 from .recipe import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from recipes.model import Identity, Image
     from recipes.progress import Progress
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .recipe import Limits, Made, Recipe
 
 #: Every recipe by the kind that it makes, inputs before what is made from them.
-RECIPES: dict[str, Recipe] = {module.RECIPE.kind: module.RECIPE for module in (fetch, content, raw)}
+RECIPES: dict[str, Recipe] = {module.RECIPE.kind: module.RECIPE for module in (fetch, content, raw, rootfs, vhdx, oci)}
 
 
 @dataclass(slots=True)
@@ -62,50 +63,46 @@ class Session:
             self._entries[receipt.kind, receipt.key] = entry
 
 
-def key_of(kind: str, identity: Identity) -> str:
-    """Return the key that an artifact of `kind` must have to be current."""
-    return derivation_key(RECIPES[kind].name, identity.digest)
+def key_of(kind: str, image: Image, identity: Identity) -> str:
+    """Return the key that an artifact of `kind` of `image` must have to be current."""
+    recipe, source = RECIPES[kind], DERIVABLE[image.kind][kind]
+    made_from = key_of(source, image, identity) if source else str(identity.digest)
+    return derivation_key(recipe.name, made_from, recipe.parameters(image, identity))
 
 
-def needed(asked: Collection[str], current: Callable[[str], bool]) -> set[str]:
-    """Return the kinds that are asked for, and those that an asked-for derivation lacks as its input.
+def needed(image: Image, asked: Collection[str], current: Callable[[str], bool]) -> set[str]:
+    """Return the kinds of `image` that are asked for, and those that an asked-for derivation lacks as its input.
 
     A derivation lacks its input while it is not current itself; an input that is current lacks nothing.
     """
+    inputs = DERIVABLE[image.kind]
     found = set(asked)
     for kind in asked:
-        lacking: str | None = kind
+        # What was asked for while the image was declared as another kind is kept, and lacks nothing.
+        lacking: str | None = kind if kind in inputs else None
         while lacking and not current(lacking):
-            lacking = RECIPES[lacking].input
+            lacking = inputs[lacking]
             if lacking:
                 found.add(lacking)
     return found
 
 
-def is_current(entry: Entry, kind: str, identity: Identity) -> bool:
+def is_current(entry: Entry, kind: str, image: Image, identity: Identity) -> bool:
     """Say whether the artifact of `kind` is there, intact as far as size and mtime tell, and made from `identity`."""
-    return entry.current(kind, key_of(kind, identity)) is not None
+    return kind in DERIVABLE[image.kind] and entry.current(kind, key_of(kind, image, identity)) is not None
 
 
 def ensure_current(kind: str, image: Image, identity: Identity, session: Session) -> bool:
     """Say whether the artifact of `kind` is current, after trying what costs neither a download nor a conversion.
 
-    * A cache that was copied or restored keeps its bytes and loses its mtimes. Where nothing but the mtime differs from
-      the receipt the artifact is re-hashed and gets its mtime back, so that this is done once.
+    * A cache that was copied or restored keeps its bytes, and may lose mtimes and holes: see `restored.adopt`.
     * Another image with the same bytes has the artifact: it gets a second name here.
     """
-    entry, key = session.store.entry(image), key_of(kind, identity)
+    entry, key = session.store.entry(image), key_of(kind, image, identity)
     receipt = entry.receipt(kind)
     if receipt is None or receipt.key != key:
         return _take_twin(kind, key, image, identity, session)
-    if entry.matches(receipt):
-        return True
-    if verify.damage(entry, receipt, jobs=session.limits.jobs, progress=session.progress) is not None:
-        return False
-    # A cache that cannot be written to, or is being written to, serves as well; it is re-hashed the next time again.
-    with suppress(StoreError, OSError), entry.hold() as held:
-        held.restamp(receipt)
-    return True
+    return restored.adopt(entry, receipt, jobs=session.limits.jobs, progress=session.progress)
 
 
 def _take_twin(kind: str, key: str, image: Image, identity: Identity, session: Session) -> bool:
@@ -114,7 +111,7 @@ def _take_twin(kind: str, key: str, image: Image, identity: Identity, session: S
     receipt = twin.current(kind, key) if twin else None
     if twin is None or receipt is None or twin.path == entry.path:
         return False
-    mine = dataclasses.replace(receipt, image=image.name, arch=image.arch, identity=identity, made=_now(), durations={})
+    mine = dataclasses.replace(receipt, image=image.name, arch=image.arch, identity=identity, made=now(), durations={})
     # Where this does not work out the artifact is made, as if there were no twin.
     with suppress(StoreError, OSError), entry.hold() as held:
         if entry.current(kind, key) is None:
@@ -141,11 +138,28 @@ def derive(kind: str, image: Image, identity: Identity, session: Session) -> Rec
     return receipt
 
 
+@contextmanager
+def lend(
+    kinds: Collection[str], image: Image, identity: Identity, session: Session
+) -> Iterator[Callable[[str], Receipt]]:
+    """Hold the entry of `image`, and yield what brings an artifact, one of `kinds`, up to date in it.
+
+    For whoever needs several at once: none goes before the context ends. Then those go that nobody asked for; after an
+    error they stay, for the next attempt.
+    """
+    for kind in kinds:
+        ensure_current(kind, image, identity, session)
+    with session.store.entry(image).hold(session.progress) as held:
+        job = _Job(image, identity, session, held)
+        yield functools.partial(job.derive, wanted=False)
+        job.release()
+
+
 def tidy(image: Image, identity: Identity, session: Session) -> None:
     """Release and remove what an earlier, killed run left in the entry; nothing where the entry is in use."""
     entry = session.store.entry(image)
     passed_through = set(entry.kinds()) - set(image.derive) - entry.asked()
-    if not (passed_through or entry.has_leftovers() or entry.part.exists()):
+    if not (passed_through or entry.leftovers() or store.is_there(entry.part)):
         return
     with suppress(StoreError), entry.hold() as held:
         _Job(image, identity, session, held).release()
@@ -162,7 +176,7 @@ class _Job:
 
     def derive(self, kind: str, *, wanted: bool) -> Receipt:
         """Return the receipt of a current artifact, which is made where it is not there or is `wanted` anew."""
-        entry, key = self.held.entry, key_of(kind, self.identity)
+        entry, key = self.held.entry, key_of(kind, self.image, self.identity)
         present = entry.current(kind, key)
         if present is not None and not (wanted and self._is_old(kind)):
             return present
@@ -187,15 +201,17 @@ class _Job:
     def _wanted(self, *, assume: str | None = None) -> set[str]:
         """Return the kinds that must stay, see `needed`; the kind `assume` counts as current."""
         return needed(
+            self.image,
             {*self.image.derive, *self.held.entry.asked()},
-            lambda kind: kind == assume or is_current(self.held.entry, kind, self.identity),
+            lambda kind: kind == assume or is_current(self.held.entry, kind, self.image, self.identity),
         )
 
     def _is_old(self, kind: str) -> bool:
         return self.held.entry.written_ns(kind) < self.session.began_ns
 
     def _make(self, recipe: Recipe, key: str) -> Receipt:
-        source = self.derive(recipe.input, wanted=False) if recipe.input else None
+        made_from = DERIVABLE[self.image.kind][recipe.kind]
+        source = self.derive(made_from, wanted=False) if made_from else None
         work = Work(
             image=self.image,
             identity=self.identity,
@@ -204,7 +220,7 @@ class _Job:
             progress=self.session.progress,
             temporary=self.held.temporary(recipe.kind),
             source=source,
-            keep_source=recipe.input in self._wanted(assume=recipe.kind),
+            keep_source=made_from in self._wanted(assume=recipe.kind),
         )
         began = time.monotonic()
         made = recipe.make(work)
@@ -222,8 +238,9 @@ class _Job:
             wrapper, served, when, earlier = source.wrapper, source.served, source.when, source.durations
         else:
             assert made.served is not None, "a recipe without an input says where its bytes came from"
-            wrapper, served = Wrapper(self.identity.digest, made.artifact.size), made.served
-            when, earlier = _now(), {}
+            assert made.artifact.digest is not None, "what was downloaded was hashed on the way"
+            wrapper, served = Wrapper(made.artifact.digest, made.artifact.size), made.served
+            when, earlier = now(), {}
         return Receipt(
             kind=recipe.kind,
             key=key,
@@ -236,10 +253,11 @@ class _Job:
             wrapper=wrapper,
             content=made.content,
             artifact=made.artifact,
-            made=_now(),
+            made=now(),
             durations={**earlier, **seconds},
         )
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as receipts have it."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

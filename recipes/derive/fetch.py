@@ -6,37 +6,68 @@ from typing import TYPE_CHECKING
 
 from recipes.model import Artifact
 from recipes.receipt import Served
-from recipes.sources import download
+from recipes.reference import SCHEME
+from recipes.sources import download, oci_fetch
 
 from .recipe import Made, Recipe
+from .verify import digest_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recipes.model import Identity, Image
+
     from .recipe import Work
 
 
 def make(work: Work) -> Made:
-    """Download the wrapper; bytes that are not the identity's are never published."""
+    """Download the wrapper; bytes that are not the identity's are never published.
+
+    That of an image from a registry is an archive of its blobs. It is the same for the same manifest, and its own
+    digest is known only once it is there.
+    """
     identity = work.identity
+    urls, part = download.with_mirrors(identity.urls, work.limits.mirrors), work.held.entry.part
+    label = f"fetch:{work.image.name}"
+    if urls[0].startswith(SCHEME):
+        served = oci_fetch.pull(
+            urls,
+            part,
+            digest=identity.digest,
+            arch=work.image.arch,
+            offline=work.limits.offline,
+            progress=work.progress,
+            label=label,
+        )
+        size = part.stat().st_size
+        with work.progress.meter(f"{label}: hashing", size) as meter:
+            digest = digest_of(part, "sha256", meter)
+        return Made(path=part, artifact=Artifact(size=size, digest=digest), served=Served(served))
     done = download.download(
-        download.with_mirrors(identity.urls, work.limits.mirrors),
-        work.held.entry.part,
+        urls,
+        part,
         digest=identity.digest,
         size=identity.size,
         offline=work.limits.offline,
         progress=work.progress,
-        label=f"fetch:{work.image.name}",
+        label=label,
     )
     return Made(
-        path=work.held.entry.part,
+        path=part,
         artifact=Artifact(size=done.size, digest=identity.digest),
         served=Served(done.url, done.etag, done.last_modified, done.content_type),
     )
 
 
+def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
+    """Tell apart what one digest stands for: that of an image index is the same for all architectures."""
+    return {"arch": image.arch} if image.kind == "oci" else {}
+
+
 RECIPE = Recipe(
     kind="fetch",
     version=1,
-    input=None,
     make=make,
     doc="the original of {title}, kept",
+    parameters=parameters,
 )

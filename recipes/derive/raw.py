@@ -46,7 +46,6 @@ def make(work: Work) -> Made:
 RECIPE = Recipe(
     kind="raw",
     version=1,
-    input="content",
     make=make,
     doc="{title} as a sparse RAW disk",
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from recipes.model import Artifact, Content, Identity, Image
@@ -76,11 +76,11 @@ class Recipe:
     kind: str
     #: Part of the key: raised whenever the same input gives other bytes than before.
     version: int
-    #: The kind that it is made from; None where it comes from outside.
-    input: str | None
     make: Make
     #: For `doit list`; {title} is the image's.
     doc: str
+    #: What the declaration, beyond where the bytes come from, says of the result: part of the key.
+    parameters: Callable[[Image, Identity], Mapping[str, object]] = lambda image, identity: {}
 
     @property
     def name(self) -> str:

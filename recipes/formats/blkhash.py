@@ -22,7 +22,7 @@ from recipes.errors import ImageError
 from recipes.model import BlockHash
 
 from .parallel import share
-from .sparse import CHUNK, data_extents
+from .sparse import CHUNK, data_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,9 +108,6 @@ def of_file(path: Path, *, jobs: int, meter: Meter) -> BlockHash:
 
 def _chunks(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield the data of a file as ``(start, stop)`` ranges of whole blocks, `CHUNK` bytes at the most, none twice."""
-    done = 0
-    for start, stop in data_extents(fd, size):
-        start = max(start // BLOCK_SIZE * BLOCK_SIZE, done)
-        done = max(done, min(-(-stop // BLOCK_SIZE) * BLOCK_SIZE, size))
-        for at in range(start, done, CHUNK):
-            yield at, min(at + CHUNK, done)
+    for start, stop in data_units(fd, size, BLOCK_SIZE):
+        for at in range(start, stop, CHUNK):
+            yield at, min(at + CHUNK, stop)

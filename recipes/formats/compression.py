@@ -10,6 +10,8 @@ from __future__ import annotations
 import bz2
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
+from recipes.errors import LimitExceeded
+
 from . import probe, xz, zstd
 from .sparse import CHUNK
 from .wrapper import READ, ignore, open_wrapper
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .wrapper import Wrapper
+
+#: Members of gzip and streams of bzip2 that hold nothing: each takes as long as some KiB of content. BGZF has one.
+EMPTY_MEMBERS = 1 << 20
+#: Bytes of a window that every decoder of zstd should take (RFC 8878, section 3.1.1.1.2).
+_MODEST = 8 << 20
 
 
 def detect(head: bytes) -> str | None:
@@ -50,11 +57,12 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
 
     `jobs` is the number of threads for what can be decoded in parallel: the blocks of xz. `read` is told the bytes of
     the wrapper as they are consumed, from any thread. Close the iterator to stop early. What was yielded before an
-    error is not to be trusted: checksums come last. Memory is bounded: a few `CHUNK`, the codec's window, and for each
-    thread `xz.ROOM`.
+    error is not to be trusted: checksums come last. Memory is bounded by a few `CHUNK` and `xz.MEMORY_LIMIT`,
+    the larger one.
 
     Errors: `CorruptImage` with the place in the file; `LimitExceeded` for windows too large (`xz.MEMORY_LIMIT`,
-    `zstd.WINDOW_LIMIT`); `UnsupportedFeature`.
+    `zstd.WINDOW_LIMIT`), and for more members, blocks and frames without content than any encoder makes;
+    `UnsupportedFeature`.
     """
     with open_wrapper(path, codec, read) as wrapper:
         yield from content(wrapper, jobs=jobs)
@@ -63,6 +71,13 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
 def content(wrapper: Wrapper, *, jobs: int) -> Generator[bytes]:
     """Yield the content of `wrapper`, which need not be a whole file, as `decompress` does."""
     yield from CODECS[wrapper.codec].decompress(wrapper, jobs)
+
+
+def is_greedy(wrapper: Wrapper) -> bool:
+    """Say whether decoding `wrapper` may take so much memory that nothing else should be decoded meanwhile."""
+    if wrapper.codec == "zstd":
+        return any(frame.window > _MODEST for frame in zstd.frames(wrapper))
+    return wrapper.codec == "xz"
 
 
 class _Decoder(Protocol):
@@ -106,7 +121,7 @@ def _members(
     padding: bytes | None = None,
 ) -> Iterator[bytes]:
     """Decode one member after another; `failure` is what a decoder raises, `padding` may stand between members."""
-    offset = 0
+    offset = members = 0
     data = b""
     while True:
         # A member begins with a full buffer: igzip misreads gzip headers that arrive in pieces.
@@ -122,12 +137,14 @@ def _members(
         if not data.startswith(magic):
             raise wrapper.corrupt(offset - len(data), f"expected the end of the file, found {data[:4].hex()}")
         decoder = new()
+        found = 0
         while not decoder.eof:
             try:
                 content = decoder.decompress(data, CHUNK)
             except failure as error:
                 raise wrapper.corrupt(offset, str(error)) from error
             if content:
+                found += len(content)
                 yield content
             data = b""
             if decoder.needs_input and not decoder.eof:
@@ -136,6 +153,9 @@ def _members(
                 data = wrapper.take(offset, wrapper.size)
                 offset += len(data)
         data = decoder.unused_data
+        members += not found
+        if members > EMPTY_MEMBERS:
+            raise LimitExceeded(f"{wrapper.path}: {wrapper.codec}: more than {EMPTY_MEMBERS} members without content")
 
 
 class Codec(NamedTuple):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.units import format_size
 
 from .blkhash import BlockHasher, of_file
 from .probe import RAW_FORMATS, probe
@@ -93,8 +95,21 @@ class _Job:
                 removed_on_error(self.destination),
                 self.progress.meter(self.label) as meter,
             ):
+                self._warn(sum(extent.length for extent in image.extents()))
                 convert(image, target, jobs=self.jobs, meter=meter, hasher=hasher)
         return RawDisk("qcow2", size, hasher.result(size) if hasher else None, "convert")
+
+    def _warn(self, data: int) -> None:
+        """Tell where `data` bytes would not fit.
+
+        No error: zeros among them become holes, and shared extents take no room, so it may fit all the same.
+        """
+        free = shutil.disk_usage(self.destination.parent).free
+        if data > free:
+            self.progress.note(
+                f"{self.label}: the disk has {format_size(data)} of data, and {format_size(free)} are left in "
+                f"{self.destination.parent}; that may not be enough"
+            )
 
     def from_raw(self, name: str) -> RawDisk:
         # Disks have whole sectors; QEMU and Apple's Virtualization.framework insist on it.

@@ -23,6 +23,9 @@ ROOT_TYPES = frozenset({"4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "b921b045-1df0-4
 #: What every distribution's root has, the one or the other (os-release(5)).
 _OS_RELEASE = (b"etc/os-release", b"usr/lib/os-release")
 
+#: Partitions that are looked into: thousands may overlap, and each cost what the largest directory costs.
+_MAX_TRIED = 16
+
 #: What firmware, boot loaders and swapping use.
 _NEVER_ROOT = frozenset({"vfat", "exfat", "swap", "iso9660"})
 
@@ -79,11 +82,11 @@ def _root(fd: int, path: Path) -> Ext4:
             return _open(fd, path, candidate)
     if not sure:
         # The largest first: where it cannot be read, that is better said than a smaller one taken for it.
-        for candidate in sorted(found, key=lambda each: -each.partition.size):
-            if candidate.filesystem in filesystems.EXT:
-                filesystem = _open(fd, path, candidate)
-                if any(filesystem.exists(name) for name in _OS_RELEASE):
-                    return filesystem
+        readable = [each for each in found if each.filesystem in filesystems.EXT]
+        for candidate in sorted(readable, key=lambda each: -each.partition.size)[:_MAX_TRIED]:
+            filesystem = _open(fd, path, candidate)
+            if any(filesystem.exists(name) for name in _OS_RELEASE):
+                return filesystem
     raise _refused(path, found)
 
 

@@ -12,7 +12,7 @@ what its target is at that time, so it outlives that another layer replaces or d
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -126,6 +126,7 @@ class _Tars:
         self._limit = self._left = limit
         self._meter = meter
         self._lock = Lock()
+        self._greedy = Lock()
         #: By number of the layer.
         self.done: dict[int, Blob] = {}
 
@@ -165,6 +166,7 @@ class _Tars:
 
         wrapper = Wrapper(self.name(number), codec, stored, pread, self._meter.advance)
         with (
+            self._greedy if compression.is_greedy(wrapper) else nullcontext(),
             Stage(partial(self._expect, {layer.diff_id}, number)) as hasher,
             Stage(partial(_write, file)) as writer,
             closing(compression.content(wrapper, jobs=self._jobs)) as chunks,

@@ -14,7 +14,7 @@ import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from recipes.errors import CorruptImage, LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import CorruptImage, LimitExceeded, StoreError, UnsupportedFeature, printable
 
 from . import oci_spec, tar_read
 from .oci_spec import CONFIGS, IMAGE_NAME, INDEXES, JSON_LIMIT, LAYERS, MANIFESTS, REF_NAME, Descriptor, Platform, get
@@ -255,7 +255,7 @@ class _Search:
             # SHOULD be used."
             for found in self._below(entry, 1):
                 names = (entry.annotations.get(key) for key in (IMAGE_NAME, REF_NAME))
-                yield found._replace(name=str(next(filter(None, names), entry.digest)))
+                yield found._replace(name=printable(str(next(filter(None, names), entry.digest))[:200]))
                 break
 
     def _entries(self, index: dict[str, Any], name: str) -> list[Descriptor]:
@@ -272,7 +272,7 @@ class _Search:
         if entry.platform and not entry.platform.runs_on(self._arch):
             self._others[str(entry.platform)] = None
         elif entry.media_type not in INDEXES | MANIFESTS:
-            self._others[entry.media_type] = None
+            self._others[printable(entry.media_type[:100])] = None
         elif entry.digest not in self._seen:
             self._seen.add(entry.digest)
             document = self._document(entry)
@@ -287,7 +287,7 @@ class _Search:
         described = Descriptor.read(manifest.get("config"), f"{where}: config")
         if described.media_type not in CONFIGS:
             # An artifact: a signature, a chart, a bill of materials.
-            self._others[described.media_type] = None
+            self._others[printable(described.media_type[:100])] = None
             return
         if "manifests" in manifest:
             raise CorruptImage(f"{where}: expected an image manifest, found an index")
@@ -310,7 +310,7 @@ class _Search:
                 raise CorruptImage(f"{self._path}: {name}: has the digest {digest}")
             config = oci_spec.parse(data, dict, f"{self._path}: {name}")
             if self._fits(config, name):
-                tags = map(str, get(entry, "RepoTags", list, where, []))
+                tags = (printable(str(each)[:200]) for each in get(entry, "RepoTags", list, where, []))
                 layers = [str(each) for each in get(entry, "Layers", list, where)]
                 yield _Found(" = ".join(tags) or name, digest, config, layers)
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from recipes.errors import CorruptImage
+from recipes.errors import CorruptImage, printable
 from recipes.model import Digest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Platform(NamedTuple):
         return self in _PLATFORMS[arch]
 
     def __str__(self) -> str:
-        return "/".join(filter(None, self))
+        return printable("/".join(filter(None, self)))
 
 
 #: By machine; where no variant is named, amd64 is v1 and arm64 is v8.
@@ -144,5 +144,7 @@ def dump(document: Any) -> bytes:
 
 def _typed(value: Any, kind: type[T], where: str) -> T:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise CorruptImage(f"{where}: expected {_TYPES[kind]}, found {str(value)[:100]!r}")
+        # An array or object is not shown: what could be parsed may still be nested too deeply to be written.
+        found = _TYPES[type(value)] if isinstance(value, (dict, list)) else repr(str(value)[:100])
+        raise CorruptImage(f"{where}: expected {_TYPES[kind]}, found {found}")
     return value

@@ -148,7 +148,8 @@ class _Disk(NamedTuple):
                 if record.type and record.type not in _EXTENDED and record.sectors:
                     number = _FIRST_LOGICAL + len(partitions)
                     partitions.append(self.partition(number, here + record.start, record))
-            if len(partitions) > _MAX_LOGICAL:
+            # Links without a partition count too: nothing else bounds how many there are.
+            if len(seen) > _MAX_LOGICAL:
                 raise self.corrupt(f"more than {_MAX_LOGICAL} logical partitions")
             if not following:
                 return partitions

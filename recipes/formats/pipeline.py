@@ -13,7 +13,7 @@ from threading import Condition, Semaphore, Thread
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class _Lane:
         self.error: BaseException | None = None
 
 
-def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Iterator[bytes]:
+def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Generator[bytes]:
     """Yield the chunks of every task, those of the first task first, while `workers` threads work ahead.
 
     A task waits once `room` bytes of its chunks wait to be taken, so what is held is `room` bytes and a

@@ -1,8 +1,9 @@
 """The QCOW2 header and its checks.
 
 Specification: QEMU, docs/interop/qcow2.txt. Where that leaves room, this is as strict as QEMU (block/qcow2.c,
-qcow2_do_open), with two differences: an image that QEMU has marked corrupt is refused, and so is one whose tables end
-past the file's end. QEMU reads what is missing as zeros, but it is what a download that was cut off looks like.
+qcow2_do_open), with three differences: an image that QEMU has marked corrupt is refused, and so is one whose tables end
+past the file's end. QEMU reads what is missing as zeros, but it is what a download that was cut off looks like. A
+compressed cluster has to be a whole stream of one cluster; QEMU ignores what a stream holds beyond that, and its end.
 
 Refcounts, internal snapshots and bitmaps take no part in the active state, the only one that larder reads. Of the
 first two, places and sizes are checked. So the dirty bit (refcounts may be stale) does no harm.
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 
-_MAGIC = b"QFI\xfb"
-_V2 = struct.Struct(">4sIQIIQIIQQIIQ")
-_V3 = struct.Struct(">QQQII")
-_EXTENSION = struct.Struct(">II")
+MAGIC = b"QFI\xfb"
+V2 = struct.Struct(">4sIQIIQIIQQIIQ")
+V3 = struct.Struct(">QQQII")
+EXTENSION = struct.Struct(">II")
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
 _FEATURE_NAME = struct.Struct(">BB46s")
 
@@ -35,21 +36,21 @@ _EXTENDED_CLUSTER_BITS = range(14, 22)
 
 # QEMU's limits (block/qcow2.h), which bound what an image can make anybody read.
 _MAX_OFFSET = (1 << 63) - 1
-_MAX_L1 = 32 << 20
+MAX_L1 = 32 << 20
 _MAX_REFCOUNT_TABLE = 8 << 20
 _MAX_REFCOUNT_ORDER = 6
 _MAX_SNAPSHOTS = 65536
 _MAX_SNAPSHOT_EXTRA = 1024
 _MAX_SNAPSHOT_TABLE = 64 << 20
-_MAX_BACKING_NAME = 1023
+MAX_BACKING_NAME = 1023
 _MAX_BACKING_FORMAT = 15
 
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = (1 << bit for bit in range(5))
 _KNOWN_INCOMPATIBLE = _DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _EXTENDED_L2
 _AUTOCLEAR_RAW_DATA_FILE = 1 << 1
 
-_END = 0
-_BACKING_FORMAT = 0xE2792ACA
+END = 0
+BACKING_FORMAT = 0xE2792ACA
 _FEATURE_NAMES = 0x6803F857
 _LUKS = 0x0537BE77
 _DATA_FILE_NAME = 0x44415441
@@ -112,7 +113,7 @@ class ImageFile:
         return UnsupportedFeature(f"{self.path}: QCOW2 with {feature} is not supported", hint=hint)
 
 
-class _Fields(NamedTuple):
+class Fields(NamedTuple):
     """The header's fields, by their names in the specification; version 2 has defaults for the last six."""
 
     magic: bytes
@@ -132,7 +133,7 @@ class _Fields(NamedTuple):
     compatible: int = 0
     autoclear: int = 0
     refcount_order: int = 4
-    header_length: int = _V2.size
+    header_length: int = V2.size
     compression_type: int = 0
 
 
@@ -166,18 +167,18 @@ def read_header(file: ImageFile, *, max_virtual_size: int) -> Header:
     return header
 
 
-def _read_fields(file: ImageFile) -> _Fields:
-    fields = _Fields(*_V2.unpack(file.read(0, _V2.size, "the header")))
-    if fields.magic != _MAGIC:
-        raise file.corrupt(f"expected the magic {_MAGIC!r}, found {fields.magic!r}")
+def _read_fields(file: ImageFile) -> Fields:
+    fields = Fields(*V2.unpack(file.read(0, V2.size, "the header")))
+    if fields.magic != MAGIC:
+        raise file.corrupt(f"expected the magic {MAGIC!r}, found {fields.magic!r}")
     if fields.version not in (2, 3):
         raise file.unsupported(f"version {fields.version}", hint="larder reads versions 2 and 3")
     if fields.cluster_bits not in _CLUSTER_BITS:
         raise file.corrupt(f"expected clusters of 2^9 to 2^21 bytes, found 2^{fields.cluster_bits}")
     if fields.version == 2:
         return fields
-    fields = _Fields(*fields[:13], *_V3.unpack(file.read(_V2.size, _V3.size, "the header")))
-    shortest = _V2.size + _V3.size
+    fields = Fields(*fields[:13], *V3.unpack(file.read(V2.size, V3.size, "the header")))
+    shortest = V2.size + V3.size
     if not shortest <= fields.header_length <= 1 << fields.cluster_bits:
         raise file.corrupt(
             f"expected a header of {shortest} to {1 << fields.cluster_bits} bytes, found {fields.header_length}"
@@ -191,18 +192,18 @@ def _read_extensions(file: ImageFile, offset: int, end: int) -> dict[int, bytes]
     """Return the header extensions between `offset` and `end`, in the first cluster: type -> content."""
     extensions: dict[int, bytes] = {}
     while offset < end:
-        kind, size = _EXTENSION.unpack(file.read(offset, _EXTENSION.size, "a header extension"))
-        offset += _EXTENSION.size
+        kind, size = EXTENSION.unpack(file.read(offset, EXTENSION.size, "a header extension"))
+        offset += EXTENSION.size
         if size > end - offset:
             raise file.corrupt(f"the header extension {kind:#010x} has {size} bytes, more than there is room for")
-        if kind == _END:
+        if kind == END:
             break
         extensions[kind] = file.read(offset, size, "a header extension")
         offset += -(-size // 8) * 8
     return extensions
 
 
-def _check_features(file: ImageFile, fields: _Fields, extensions: dict[int, bytes]) -> None:
+def _check_features(file: ImageFile, fields: Fields, extensions: dict[int, bytes]) -> None:
     if unknown := fields.incompatible & ~_KNOWN_INCOMPATIBLE:
         names = _incompatible_names(extensions.get(_FEATURE_NAMES, b""))
         bits = [bit for bit in range(64) if unknown >> bit & 1]
@@ -229,7 +230,7 @@ def _check_features(file: ImageFile, fields: _Fields, extensions: dict[int, byte
         raise file.corrupt(f"compression type {fields.compression_type} contradicts the compression feature bit")
     if fields.incompatible & _EXTENDED_L2 and fields.cluster_bits not in _EXTENDED_CLUSTER_BITS:
         raise file.corrupt(f"extended L2 entries need clusters of 2^14 bytes or more, found 2^{fields.cluster_bits}")
-    if len(extensions.get(_BACKING_FORMAT, b"")) > _MAX_BACKING_FORMAT:
+    if len(extensions.get(BACKING_FORMAT, b"")) > _MAX_BACKING_FORMAT:
         raise file.corrupt(f"the backing format's name has more than {_MAX_BACKING_FORMAT} bytes")
 
 
@@ -243,12 +244,12 @@ def _incompatible_names(table: bytes) -> dict[int, str]:
     }
 
 
-def _check_backing_file(file: ImageFile, fields: _Fields) -> None:
+def _check_backing_file(file: ImageFile, fields: Fields) -> None:
     offset, size = fields.backing_file_offset, fields.backing_file_size
     # An offset without a length names nothing, for QEMU too.
     if not offset or not size:
         return
-    if size > min(_MAX_BACKING_NAME, (1 << fields.cluster_bits) - offset):
+    if size > min(MAX_BACKING_NAME, (1 << fields.cluster_bits) - offset):
         raise file.corrupt(f"the backing file's name has {size} bytes")
     name = file.read(offset, size, "the backing file's name").decode(errors="replace")
     raise file.unsupported(
@@ -256,14 +257,14 @@ def _check_backing_file(file: ImageFile, fields: _Fields) -> None:
     )
 
 
-def _check_tables(file: ImageFile, fields: _Fields, header: Header) -> None:
+def _check_tables(file: ImageFile, fields: Fields, header: Header) -> None:
     if fields.refcount_order > _MAX_REFCOUNT_ORDER:
         raise file.corrupt(f"expected refcounts of at most 64 bits, found 2^{fields.refcount_order}")
     if not fields.refcount_table_clusters:
         raise file.corrupt("there is no refcount table")
     refcount_size = fields.refcount_table_clusters << fields.cluster_bits
     _check_table(file, header, "refcount table", fields.refcount_table_offset, refcount_size, _MAX_REFCOUNT_TABLE)
-    _check_table(file, header, "L1 table", fields.l1_table_offset, fields.l1_size * 8, _MAX_L1)
+    _check_table(file, header, "L1 table", fields.l1_table_offset, fields.l1_size * 8, MAX_L1)
     needed = -(-fields.size // (header.l2_entries << header.cluster_bits))
     if fields.l1_size < needed:
         raise file.corrupt(f"expected an L1 table of {needed} entries or more, found {fields.l1_size}")

@@ -19,6 +19,7 @@ from recipes.errors import NoSpace
 from recipes.model import Artifact
 
 if TYPE_CHECKING:
+    import ctypes
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -42,6 +43,12 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 #: clonefile(2) leaves the owner to the caller, as open(2) does (sys/clonefile.h).
 _CLONE_NOOWNERCOPY = 2
+
+#: FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE of linux/falloc.h.
+_FALLOC_PUNCH_HOLE = 0x01 | 0x02
+#: F_PUNCHHOLE and struct fpunchhole of macOS's sys/fcntl.h.
+_F_PUNCHHOLE = 99
+_FPUNCHHOLE = struct.Struct("=IIqq")
 
 #: What a file system answers that cannot share these two files' extents.
 CANNOT_SHARE = frozenset(
@@ -259,16 +266,96 @@ def data_extents(fd: int, size: int, start: int = 0) -> Iterator[tuple[int, int]
         yield start, stop
 
 
-def reflink(src: Path, dst: Path) -> bool:
+def data_units(fd: int, size: int, unit: int) -> Iterator[tuple[int, int]]:
+    """Yield `data_extents`, extended to whole units of `unit` bytes, none twice; the file's last unit may be short."""
+    done = 0
+    for start, stop in data_extents(fd, size):
+        start = max(start // unit * unit, done)
+        done = max(done, min(-(-stop // unit) * unit, size))
+        if start < done:
+            yield start, done
+
+
+def punch(path: Path, *, meter: Meter) -> None:
+    """Make holes of the zero blocks in the file at `path`, where its file system has them; its bytes stay the same.
+
+    In place, so that it is done for all names of the file, and what shares its extents keeps them. The caller sees to
+    it that nobody writes to the file. It need not be writable, but must be the caller's own; its mtime changes. `meter`
+    is told the bytes that are read. What was done is on the disk.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.chmod(mode | stat.S_IWUSR)
+    try:
+        with path.open("r+b", buffering=0) as file:
+            fd = file.fileno()
+            for start, stop in _zero_runs(fd, os.fstat(fd).st_size, meter):
+                _punch_hole(fd, start, stop)
+            os.fsync(fd)
+    except OSError as error:
+        if error.errno not in CANNOT_SHARE:
+            raise
+    finally:
+        path.chmod(mode)
+
+
+def _zero_runs(fd: int, size: int, meter: Meter) -> Iterator[tuple[int, int]]:
+    """Yield the ``(start, stop)`` ranges of whole blocks that hold zeros and are no holes."""
+    buffer = memoryview(bytearray(CHUNK))
+    whole = size - size % BLOCK
+    meter.expect(sum(stop - start for start, stop in data_units(fd, whole, BLOCK)))
+    for start, stop in data_units(fd, whole, BLOCK):
+        zeros = start
+        while start < stop:
+            count = os.preadv(fd, [buffer[: stop - start]], start)
+            if count % BLOCK or not count:
+                raise OSError(errno.EIO, "the file was cut while it was being read")
+            for first, last in data_runs(buffer[:count]):
+                if zeros < start + first:
+                    yield zeros, start + first
+                zeros = start + last
+            meter.advance(count)
+            start += count
+        if zeros < stop:
+            yield zeros, stop
+
+
+def _punch_hole(fd: int, start: int, stop: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(fd, _F_PUNCHHOLE, _FPUNCHHOLE.pack(0, 0, start, stop - start))
+    else:
+        _fallocate(fd, _FALLOC_PUNCH_HOLE, start, stop - start)
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Call fallocate(2); Python has posix_fallocate(3) only, which knows no modes."""
+    import ctypes
+
+    function = _libc().fallocate
+    if function(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def reflink(src: Path, dst: Path, *, durable: bool = True) -> bool:
     """Make `dst`, which must not exist, a copy of `src` that shares its extents; False where that cannot be.
 
-    On success `dst` is on the disk; otherwise nothing is at `dst`. Errors: FileExistsError, `NoSpace`.
+    On success `dst` is on the disk, if it is to be `durable`; otherwise nothing is at `dst`. Errors: FileExistsError,
+    `NoSpace`.
     """
     with disk_errors(dst):
-        return _clonefile(src, dst) if sys.platform == "darwin" else _ficlone(src, dst)
+        return _clonefile(src, dst, durable) if sys.platform == "darwin" else _ficlone(src, dst, durable)
 
 
-def _ficlone(src: Path, dst: Path) -> bool:
+def _ficlone(src: Path, dst: Path, durable: bool) -> bool:
     import fcntl
 
     with src.open("rb") as source, dst.open("xb") as target, removed_on_error(dst):
@@ -279,11 +366,12 @@ def _ficlone(src: Path, dst: Path) -> bool:
                 raise
             dst.unlink()
             return False
-        os.fsync(target.fileno())
+        if durable:
+            os.fsync(target.fileno())
     return True
 
 
-def _clonefile(src: Path, dst: Path) -> bool:
+def _clonefile(src: Path, dst: Path, durable: bool) -> bool:
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -295,8 +383,9 @@ def _clonefile(src: Path, dst: Path) -> bool:
     with removed_on_error(dst):
         # clonefile copies the mode, and the copy is for writing.
         dst.chmod(stat.S_IMODE(dst.stat().st_mode) | stat.S_IWUSR)
-        with dst.open("rb") as target:
-            os.fsync(target.fileno())
+        if durable:
+            with dst.open("rb") as target:
+                os.fsync(target.fileno())
     return True
 
 
@@ -326,7 +415,7 @@ def copy(src: Path, dst: Path, *, meter: Meter, durable: bool = True) -> None:
 
 def clone(src: Path, dst: Path, *, meter: Meter, durable: bool = True) -> Literal["reflink", "copy"]:
     """Make `dst`, which must not exist, an independent copy of `src` by the cheapest way, and say which it was."""
-    if reflink(src, dst):
+    if reflink(src, dst, durable=durable):
         return "reflink"
     copy(src, dst, meter=meter, durable=durable)
     return "copy"

@@ -28,6 +28,8 @@ PATH_MAX = 4096
 MAX_LINKS_FOLLOWED = 40
 #: Names that one root file system may have: a full desktop has less than a million.
 MAX_NAMES = 4_000_000
+#: Parents that no archive names itself: one path can have two thousand. Archivers leave out a few at the most.
+MAX_UNNAMED = 100_000
 
 
 class Extent(NamedTuple):
@@ -114,7 +116,7 @@ class Tree:
 
     def __init__(self) -> None:
         self.root = Node(stat.S_IFDIR | 0o755)
-        self._names = 0
+        self._names = self._unnamed = 0
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -135,7 +137,7 @@ class Tree:
         the root, as chroot(2) does.
 
         Errors: `CorruptImage` for a path that leaves the root, for a parent that is no directory, for a name that no
-        file system has; `LimitExceeded` for more names than `MAX_NAMES`.
+        file system has; `LimitExceeded` for more names than `MAX_NAMES`, or parents than `MAX_UNNAMED`.
         """
         parts = split(path)
         if not parts:
@@ -254,6 +256,9 @@ class Tree:
                 if not make:
                     raise _Missing
                 self._count()
+                self._unnamed += 1
+                if self._unnamed > MAX_UNNAMED:
+                    raise LimitExceeded(f"more than {MAX_UNNAMED} directories that are only in the paths of others")
                 child = here.children[name] = Node(stat.S_IFDIR | 0o755)
             if child.is_dir:
                 ancestors.append(here)

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
     from .wrapper import Wrapper
 
-#: Bytes that all decoders of one file may take together; xz -9 needs 64 MiB for each, and the format allows 4 GiB.
-MEMORY_LIMIT = 1 << 30
+#: Bytes that all decoders of one file may take together: 8 of xz -6, or 2 of xz -9, which needs 64 MiB for each. The
+#: format allows dictionaries of 4 GiB.
+MEMORY_LIMIT = 208 << 20
 #: Bytes of decoded data of a block that may wait for the blocks before it. Threads fall out of step by what they wait,
 #: so less than a block (24 MiB by xz -6 -T2) keeps all of them busy.
 ROOM = 16 << 20
-#: Blocks and streams of one file: beyond it the bookkeeping takes more memory than the decoding.
-BLOCK_LIMIT = 1 << 19
+#: Blocks and streams of one file. An empty one takes as long as 100 KiB of content; xz -6 makes 3 TiB of this many.
+BLOCK_LIMIT = 1 << 17
 
 MAGIC = b"\xfd7zXZ\x00"
 _FOOTER_MAGIC = b"YZ"
@@ -189,20 +190,20 @@ def decompress(wrapper: Wrapper, jobs: int) -> Iterator[bytes]:
     """Yield the content of `wrapper` in pieces of at most `CHUNK` bytes, decoded by up to `jobs` threads."""
     found = blocks(wrapper)
     dictionary = max((_dictionary(wrapper, block) for block in found), default=0)
-    workers = min(jobs, len(found), MEMORY_LIMIT // (dictionary + ROOM))
-    if found and not workers:
-        limit = MEMORY_LIMIT - ROOM
+    if dictionary > MEMORY_LIMIT:
         raise LimitExceeded(
-            f"{wrapper.path}: xz: needs a dictionary of {dictionary} bytes, and larder's limit is {limit}",
+            f"{wrapper.path}: xz: needs a dictionary of {dictionary} bytes, and larder's limit is {MEMORY_LIMIT}",
             hint="compress it again with a preset: xz -9 takes 64 MiB",
         )
+    # What waits of the block that is being read comes on top.
+    workers = min(jobs, len(found), (MEMORY_LIMIT - ROOM) // (dictionary + ROOM))
     tasks = (decode(wrapper, block) for block in found)
     return in_order(tasks, workers=workers, room=ROOM) if workers > 1 else chain.from_iterable(tasks)
 
 
 def decode(wrapper: Wrapper, block: Block) -> Iterator[bytes]:
     """Yield the content of one block, as `decompress` does."""
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT + (1 << 20))
     pieces = _as_stream(wrapper, block)
     left = block.content
     offset = block.offset

@@ -6,6 +6,7 @@ The block headers of a frame tell where it ends without any decoding, and that i
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
@@ -17,18 +18,55 @@ if TYPE_CHECKING:
 
     from .wrapper import Wrapper
 
-#: Bytes of the largest window: what ``zstd --long=31``, its maximum, asks for. The memory is touched only as far as
-#: the content reaches. The format itself allows 3.75 TiB, which no encoder writes.
-WINDOW_LIMIT = 1 << 31
+#: Bytes of the largest window: what zstd(1) too takes unless it is told to take more, and what its levels and --long
+#: without a number stay within. The format allows 3.75 TiB.
+WINDOW_LIMIT = 128 << 20
+#: Frames of a few bytes that one file may have: each takes as long as a MiB of content, and bombs consist of them.
+SMALL_FRAMES = 1 << 17
+_SMALL = 4096
+
+#: Bytes of content in each frame that larder writes.
+UNIT = 4 << 20
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 #: RFC 8878, section 3.1.1: magic, descriptor, window, dictionary and content size; and a frame with one empty block.
 _HEADER_MAX, _FRAME_MIN = 18, 9
 #: RFC 8878, section 3.1.1.1.1.2: the window is the content, and no window descriptor follows.
-_SINGLE_SEGMENT = 0x20
+_SINGLE_SEGMENT, _HAS_CHECKSUM = 0x20, 0x04
 _CHECKSUM = 4
 #: RFC 8878, section 3.1.1.2.2.
-_RLE_BLOCK, _RESERVED_BLOCK = 1, 3
+_RLE_BLOCK, _COMPRESSED_BLOCK, _RESERVED_BLOCK = 1, 2, 3
+#: RFC 8878, section 3.1.1.2.4: Block_Maximum_Size, for blocks of every type.
+_BLOCK_MAX = 128 * 1024
+#: The low 4 bytes of XXH64 of `UNIT` zeros.
+_ZERO_CHECKSUM = b"\x28\x9d\xbc\x7c"
+
+
+def _zero_frame() -> bytes:
+    """Return a frame of `UNIT` zeros, with content size and checksum.
+
+    Its blocks are RLE blocks, except the first: zstd(1) up to 1.4.3 refuses a frame that begins with one
+    (https://github.com/facebook/zstd/pull/1773). That is a compressed block of RLE literals, with a size of 20 bits,
+    and no sequences (RFC 8878, section 3.1.1.3).
+    """
+
+    def header(kind: int, size: int, *, last: bool = False) -> bytes:
+        return (last | kind << 1 | size << 3).to_bytes(3, "little")
+
+    literals = (1 | 3 << 2 | _BLOCK_MAX << 4).to_bytes(3, "little") + b"\0"
+    first = literals + b"\0"
+    rle = header(_RLE_BLOCK, _BLOCK_MAX) + b"\0"
+    return b"".join(
+        (
+            MAGIC,
+            bytes([2 << 6 | _SINGLE_SEGMENT | _HAS_CHECKSUM]),
+            UNIT.to_bytes(4, "little"),
+            header(_COMPRESSED_BLOCK, len(first)) + first,
+            rle * (UNIT // _BLOCK_MAX - 2),
+            header(_RLE_BLOCK, _BLOCK_MAX, last=True) + b"\0",
+            _ZERO_CHECKSUM,
+        )
+    )
 
 
 class Frame(NamedTuple):
@@ -37,6 +75,16 @@ class Frame(NamedTuple):
     start: int
     stop: int
     content: int | None
+    #: Whether it is a `ZERO_FRAME`.
+    zeros: bool = False
+    #: Bytes that its decoder keeps of what it has made.
+    window: int = 0
+
+
+#: What holes cost in the files that larder writes: 35 bytes a MiB, where the format's least is 32. It is always these
+#: bytes, so a reader that knows them need not decode them.
+ZERO_FRAME = _zero_frame()
+_ZEROS = bytes(CHUNK)
 
 
 def is_skippable(magic: bytes) -> bool:
@@ -47,21 +95,34 @@ def is_skippable(magic: bytes) -> bool:
 def frames(wrapper: Wrapper) -> Iterator[Frame]:
     """Yield the frames of `wrapper` that hold data, each once its end was found.
 
-    Errors: `CorruptImage`; `LimitExceeded` for a window above `WINDOW_LIMIT`; `UnsupportedFeature` for a dictionary.
+    Errors: `CorruptImage`; `LimitExceeded` for a window above `WINDOW_LIMIT` and for more than `SMALL_FRAMES`;
+    `UnsupportedFeature` for a dictionary.
     """
-    start = 0
+    start = small = 0
     while start < wrapper.size:
         magic = wrapper.at(start, 4)
+        claimed = 0
         if is_skippable(magic):
             stop = start + 8 + int.from_bytes(wrapper.at(start + 4, 4), "little")
             if stop > wrapper.size:
                 raise wrapper.truncated()
         elif magic == MAGIC:
-            frame = _frame(wrapper, start)
+            stop = start + len(ZERO_FRAME)
+            if stop <= wrapper.size and wrapper.at(start, len(ZERO_FRAME)) == ZERO_FRAME:
+                frame = Frame(start, stop, UNIT, zeros=True)
+            else:
+                frame = _frame(wrapper, start)
             yield frame
             stop = frame.stop
+            claimed = frame.content or 0
         else:
             raise wrapper.corrupt(start, f"expected the magic of a frame, found {magic.hex()}")
+        small += max(stop - start, claimed) < _SMALL
+        if small > SMALL_FRAMES:
+            raise LimitExceeded(
+                f"{wrapper.path}: zstd: more than {SMALL_FRAMES} frames of less than {_SMALL} bytes",
+                hint="compress it again, as one frame",
+            )
         start = stop
 
 
@@ -92,15 +153,15 @@ def _frame(wrapper: Wrapper, start: int) -> Frame:
     if offset > wrapper.size:
         raise wrapper.truncated()
     unknown = parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
-    return Frame(start, offset, None if unknown else parameters.content_size)
+    content = None if unknown else parameters.content_size
+    return Frame(start, offset, content, window=parameters.window_size)
 
 
 def _check_window(wrapper: Wrapper, size: int) -> None:
     if size > WINDOW_LIMIT:
         raise LimitExceeded(
-            f"{wrapper.path}: zstd: needs a window of {size} bytes, and larder's limit is {WINDOW_LIMIT}, "
-            "that of zstd --long=31",
-            hint="compress it again with a smaller --long",
+            f"{wrapper.path}: zstd: needs a window of {size} bytes, and larder's limit is {WINDOW_LIMIT}",
+            hint="compress it again, with --long=27 at most",
         )
 
 
@@ -134,6 +195,10 @@ def decompress(wrapper: Wrapper, _: int) -> Iterator[bytes]:
 
     decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT)
     for frame in frames(wrapper):
+        if frame.zeros:
+            wrapper.take(frame.start, frame.stop)
+            yield from repeat(_ZEROS, UNIT // CHUNK)
+            continue
         source = _Source(wrapper, frame)
         reader = decoder.stream_reader(cast("IO[bytes]", source), read_across_frames=False)
         try:

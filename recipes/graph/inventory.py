@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from recipes import store
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
+from recipes.export import ledger
 from recipes.formats import sparse
 from recipes.sources.lists import ListRef
-from recipes.sources.resolve import served
+from recipes.sources.repin import repinned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.export.ledger import Share
     from recipes.graph.workspace import Workspace
     from recipes.model import Image
     from recipes.receipt import Receipt
@@ -41,6 +44,19 @@ class Row:
     receipt: Receipt | None = None
     #: The image is pinned to other bytes than its checksum list, as last seen, has.
     outdated: bool = False
+    #: The clones of it, or of one that was here before it, that are still there.
+    clones: tuple[Share, ...] = ()
+    #: Bytes of it that clones share; None where the file system does not tell.
+    shared: int | None = 0
+
+    @property
+    def saved(self) -> int | None:
+        """Bytes that the clones would take more if each were a conversion of its own; None where nobody can tell.
+
+        At least these: what a guest wrote to an overlay counts against it.
+        """
+        saved = [share.saved for share in self.clones]
+        return None if None in saved else sum(each for each in saved if each is not None)
 
     def to_json(self) -> dict[str, Any]:
         """Return the row for scripts."""
@@ -56,6 +72,9 @@ class Row:
             "allocated": self.allocated,
             "receipt": self.receipt.to_json() if self.receipt else None,
             "outdated": self.outdated,
+            "shared": self.shared,
+            "saved": self.saved,
+            "clones": [each.to_json() for each in self.clones],
         }
 
 
@@ -67,6 +86,9 @@ class Totals:
     allocated: int
     #: What the RAW files would take more if their holes were stored.
     holes: int
+    clones: int
+    #: What the clones would take more if each were a conversion of its own, as far as file systems tell.
+    saved: int
 
 
 def rows(space: Workspace, names: set[str] | None = None) -> list[Row]:
@@ -89,13 +111,18 @@ def totals(found: list[Row]) -> Totals:
     files: dict[tuple[int, int], tuple[int, int]] = {}
     for row in found:
         if row.size is not None and row.allocated is not None:
-            status = row.path.stat()
+            try:
+                status = row.path.stat()
+            except FileNotFoundError:
+                continue  # another process has just taken it away
             holes = max(0, row.size - row.allocated) if row.kind == "raw" else 0
             files[status.st_dev, status.st_ino] = (row.allocated, holes)
     return Totals(
         artifacts=sum(row.size is not None and row.state != "partial" for row in found),
         allocated=sum(allocated for allocated, _ in files.values()),
         holes=sum(holes for _, holes in files.values()),
+        clones=sum(len(row.clones) for row in found),
+        saved=sum(share.saved or 0 for row in found for share in row.clones),
     )
 
 
@@ -103,21 +130,28 @@ def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
     asked = entry.asked() | (set(image.derive) if image else set())
     outdated = image is not None and _is_outdated(space, image)
     found = []
+    clones = ledger.living(entry)
     for kind in RECIPES:
         path = entry.artifact(kind)
         receipt = entry.receipt(kind)
         state: State | None = None
-        if path.exists():
+        if store.is_there(path):
             state = _state(space, entry, image, receipt, kind)
-        elif kind == "fetch" and entry.part.exists():
+        elif kind == "fetch" and store.is_there(entry.part):
             path, state = entry.part, "partial"
         elif kind in asked and image is not None:
             state = "missing"
         if state is None:
             continue
         size = allocated = None
+        shares: list[Share] = []
+        shared: int | None = 0
         if state != "missing":
-            status = path.stat()
+            try:
+                status = path.stat()
+                shares, shared = ledger.shares(path, [clone for clone in clones if clone.kind == kind])
+            except FileNotFoundError:
+                continue  # another process has just taken it away
             size, allocated = status.st_size, sparse.allocated(status)
         found.append(
             Row(
@@ -132,6 +166,8 @@ def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
                 allocated=allocated,
                 receipt=receipt,
                 outdated=outdated,
+                clones=tuple(shares),
+                shared=shared,
             )
         )
     return found
@@ -143,7 +179,7 @@ def _state(space: Workspace, entry: Entry, image: Image | None, receipt: Receipt
     if image is None:
         return "stale"
     try:
-        return "current" if engine.is_current(entry, kind, space.identity(image)) else "stale"
+        return "current" if engine.is_current(entry, kind, image, space.identity(image)) else "stale"
     except LarderError:
         # Its list was never seen, so nothing says that it is out of date; nor that it is not.
         return "stale"
@@ -155,7 +191,9 @@ def _is_outdated(space: Workspace, image: Image) -> bool:
         return False
     try:
         ref = ListRef.declared(image.source)
-        return ref is not None and served(image.source, space.lists.read(ref)).digest != image.source.digest
+        if ref is None:
+            return False
+        return repinned(image.source, image.arch, space.lists.read(ref)).digest != image.source.digest
     except LarderError:
         # The list was never asked for, or does not name the image: `doit update` says so.
         return False

@@ -30,13 +30,14 @@ class Plan(CacheCommand):
 size of the content and of the virtual disk, and what is released in the end.
 
 Sizes come from images.toml, checksum lists, receipts, and a few bytes of the image, read from upstream. "?" is what is
-not known before the download: gzip and bzip2 do not say how much they hold. Nothing is made or downloaded.
+not known before the download: gzip and bzip2 do not say how much they hold. Nothing is made or downloaded, and the
+registry of [cache] is not asked: what it has is pulled instead, which is left out of account.
 """
     cmd_options = (JSON,)
 
     def _execute(self, json: bool, pos_args: list[str]) -> int:
         space = self.space()
-        named = _selection(space, pos_args or list(space.images))
+        named = selection(space, pos_args or list(space.images))
         progress = console(sys.stderr, space.stop)
         try:
             rows = survey.rows(space, named, progress)
@@ -47,7 +48,7 @@ not known before the download: gzip and bzip2 do not say how much they hold. Not
         return 0
 
 
-def _selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:
+def selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:
     """Return the kinds that each image is wanted in, of those that have any."""
     named: dict[str, set[str]] = {}
     for word in words:
@@ -87,6 +88,8 @@ def _text(space: Workspace, rows: list[Row], sums: Totals) -> str:
             lines.append(f"{row.image.name}: {format_size(row.resumed)} of it are here already")
     if space.settings.offline:
         lines.append("LARDER_OFFLINE is set: upstream was not asked")
+    elif space.remote and any("fetch" in row.runs for row in rows):
+        lines.append(f"{space.remote.namespace} was not asked: a run pulls what it has instead of downloading it")
     if lines[-1]:
         lines.append("")
     images = "1 image" if len(rows) == 1 else f"{len(rows)} images"

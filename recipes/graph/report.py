@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from recipes.console import Console
 
 
+#: Tasks that are not worth a line: they take no time, or tell themselves what they do.
+_QUIET = ("resolve:", "pull:")
+
+
 class Reporter(ConsoleReporter):  # type: ignore[misc]
     """doit's console, with progress, results and errors in a person's words."""
 
@@ -30,18 +34,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         self._console.write(text)
 
     def execute_task(self, task: Any) -> None:
-        """Say that a task begins; reading declarations is not worth a line."""
+        """Say that a task begins."""
         if task.meta and task.meta["kind"] == "fetch":
             space = workspace.current()
             identity = space.identity(space.images[task.meta["image"]])
             size = f"{format_size(identity.size)} from " if identity.size is not None else ""
             self.write(f".  {task.name}  {size}{identity.urls[0]}\n")
-        elif not task.name.startswith("resolve:"):
+        elif not task.name.startswith(_QUIET) and not (task.options or {}).get("template"):
+            # What prints a template prints nothing else.
             super().execute_task(task)
 
     def skip_uptodate(self, task: Any) -> None:
         """Say that there is nothing to do for a task."""
-        if not task.name.startswith("resolve:"):
+        if not task.name.startswith(_QUIET):
             super().skip_uptodate(task)
 
     def add_success(self, task: Any) -> None:

@@ -19,15 +19,23 @@ from doit.runner import MThreadRunner
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
+from recipes.export import usage
 from recipes.graph import workspace
 from recipes.graph.command import INTERRUPTED
 from recipes.graph.database import raise_on_sigterm
+from recipes.graph.optional import OptionTask
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from doit.task import Task
+
+    from recipes.model import Image
 
 #: How long a thread that was told to stop may take to clean up.
 _STOP_SECONDS = 10.0
+#: Groups whose tasks a pattern names only where it begins with the group's name.
+_ACTS = ("clone", "push")
 _FRESH = {
     "name": "fresh",
     "long": "fresh",
@@ -46,7 +54,12 @@ class Run(DoitRun):  # type: ignore[misc]
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and run it."""
         self._fresh: bool = params["fresh"]
-        status: int = super().execute(params, args)
+        try:
+            status: int = super().execute(params, args)
+        except KeyboardInterrupt:
+            # Before there was anything to interrupt.
+            sys.stderr.write("larder: interrupted\n")
+            return INTERRUPTED
         return status
 
     # doit finds the options to pass in the signature, which wraps() keeps.
@@ -63,6 +76,8 @@ class Run(DoitRun):  # type: ignore[misc]
             raise InvalidCommand(f"no image in {images} has prewarm = true: name a task, `doit list` shows them")
         self.sel_tasks = expand(self.sel_tasks, tasks)
         named = {name: tasks[name] for name in self.sel_tasks if name in tasks}
+        for image, kind in _subjects(named):
+            workspace.current().named.setdefault(image.name, set()).add(kind)
         try:
             if not self.sel_default_tasks:
                 _remember(named)
@@ -83,20 +98,43 @@ class Run(DoitRun):  # type: ignore[misc]
 
 
 def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
-    """Replace each group of derivations in `selection`, and each pattern, by the tasks in it.
+    """Replace each group of derivations in `selection`, and each pattern, by the tasks in it; take their options out.
 
     doit walks a group breadth first: every image would be downloaded before the first is converted. Tasks that are
     selected one by one it takes one by one, so that live intermediates stay within the number of jobs.
     """
     expanded: list[str] = []
-    for word in selection:
+    words = list(selection)
+    while words:
+        word = words.pop(0)
+        task = tasks.get(word)
         after_option = bool(expanded) and expanded[-1].startswith("-")
         if after_option:
             expanded.append(word)
-        elif word in RECIPES and word in tasks:
-            expanded.extend(tasks[word].task_dep)
+        elif isinstance(task, OptionTask):
+            if word in expanded:
+                raise InvalidCommand(f"{word} is named twice: give it all its options at once")
+            # Read here and not by doit: what the options say is to be remembered, and must exist as a task.
+            words = task.init_options(words)
+            expanded.append(word)
+        elif word == "clone" or (word.startswith("clone:") and "*" in word):
+            raise InvalidCommand("a clone is of one image: doit clone:NAME --to PATH")
+        elif pushes := _pushes(word, tasks):
+            rest = words
+            for each in pushes:
+                words = each.init_options(list(rest))
+                expanded.append(each.name)
+        elif word in RECIPES and task is not None:
+            expanded.extend(task.task_dep)
         elif "*" in word:
-            matching = [name for name in tasks if fnmatchcase(name, word) and name not in RECIPES]
+            matching = [
+                name
+                for name, task in tasks.items()
+                if fnmatchcase(name, word)
+                and name not in RECIPES
+                and task.subtask_of not in _ACTS
+                and name not in _ACTS
+            ]
             if not matching:
                 raise InvalidCommand(f"no task matches {word!r}; `doit list` shows what there is")
             expanded.extend(matching)
@@ -107,11 +145,21 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
     return expanded
 
 
+def _pushes(word: str, tasks: dict[str, Task]) -> list[OptionTask]:
+    """Return the pushes that ``push`` or ``push:PATTERN`` names; the options that follow are for all of them."""
+    pattern = "push:*" if word == "push" else word
+    if not (pattern.startswith("push:") and "*" in pattern):
+        return []
+    return [task for task in tasks.values() if isinstance(task, OptionTask) and fnmatchcase(task.name, pattern)]
+
+
 def explain_missing(word: str) -> None:
     """Raise InvalidCommand where `word` would be a task for another architecture, or for another kind of image."""
     kind, colon, name = word.partition(":")
     space = workspace.current()
-    if not colon or kind not in RECIPES:
+    if kind in ("push", "pull") and space.remote is None:
+        raise InvalidCommand(f'{kind} takes a registry, and images.toml declares none: [cache], registry = "HOST/PATH"')
+    if not colon or (kind not in RECIPES and kind not in ("lima", "pull", *_ACTS)):
         return
     if name in space.images:
         raise InvalidCommand(f"{name} is a {space.images[name].kind} image: {kind} cannot be derived from it")
@@ -122,20 +170,30 @@ def explain_missing(word: str) -> None:
         )
 
 
-def _remember(named: dict[str, Task]) -> None:
-    """Keep what was named on the command line: it is asked for from now on."""
-    space = workspace.current()
+def _subjects(named: dict[str, Task]) -> Iterator[tuple[Image, str]]:
+    """Yield image and kind of each artifact that was named on the command line, or is cloned."""
     for task in named.values():
-        if task.meta:
-            space.session.store.entry(space.images[task.meta["image"]]).ask(task.meta["kind"])
+        if isinstance(task, OptionTask):
+            yield from ((task.image, kind) for kind in task.kinds)
+        elif task.meta:
+            yield workspace.current().images[task.meta["image"]], task.meta["kind"]
+
+
+def _remember(named: dict[str, Task]) -> None:
+    """Keep what was named on the command line: it is asked for from now on, and in use."""
+    for image, kind in _subjects(named):
+        entry = workspace.current().session.store.entry(image)
+        entry.ask(kind)
+        usage.record(entry, kind)
 
 
 def _tidy(named: dict[str, Task]) -> None:
     """Finish what killed runs left undone in the entries of this run."""
     space = workspace.current()
-    for name in {task.meta["image"] for task in named.values() if task.meta}:
+    names = {name.partition(":")[2] for name in named}
+    for image in (image for name, image in space.images.items() if name in names):
         try:
-            engine.tidy(space.images[name], space.identity(space.images[name]), space.session)
+            engine.tidy(image, space.identity(image), space.session)
         except LarderError:
             # Its identity is not known: what is in the entry cannot be judged.
             continue

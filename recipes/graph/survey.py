@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from recipes.derive import engine
-from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError, OfflineError
 from recipes.formats import claims
 from recipes.formats.probe import RAW_FORMATS
 from recipes.model import DERIVABLE
+from recipes.reference import SCHEME
+from recipes.sources import oci_fetch
 from recipes.sources.lists import ListRef
 from recipes.sources.part import Part
 from recipes.sources.peek import Peek
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from recipes.model import Identity, Image
     from recipes.progress import Progress
     from recipes.receipt import Receipt
-    from recipes.store import Entry
 
 T = TypeVar("T")
 
@@ -92,14 +93,17 @@ class Row:
         The bounds take disks for full: how many holes one has is known once it was read.
         """
         # Content that was not compressed is the wrapper under another name, and so is a RAW that was RAW already.
-        files = {"fetch": "fetch", "content": "fetch" if self.compressed is False else "content", "raw": "raw"}
+        files = {kind: kind for kind in DERIVABLE[self.image.kind]}
+        if self.compressed is False:
+            files["content"] = "fetch"
         if self.content_format in RAW_FORMATS:
             files["raw"] = files["content"]
+        # How much of a disk its files are, and how well they compress, is known once they were read.
         sizes = {"fetch": self.download, "content": self.content_size, "raw": self.virtual_size}
         kept = {files[kind] for kind in self.runs if kind not in self.released}
         stays = goes = Bytes()
         for file in {files[kind] for kind in self.runs} & set(self.runs):
-            size = sizes[file]
+            size = sizes.get(file)
             written = Bytes(size or 0, size) if file == "fetch" else Bytes(0, size)
             if file in kept:
                 stays += written
@@ -163,7 +167,7 @@ class Totals:
 
 def rows(space: Workspace, named: dict[str, set[str]], progress: Progress) -> list[Row]:
     """Return a row for each image of which something would run to make the kinds that `named` has of it."""
-    refused = _refresh(space, named, progress)
+    refused = refresh_lists(space, named, progress)
     found = []
     looks: list[tuple[Row, tuple[str, ...]]] = []
     for name, kinds in named.items():
@@ -212,7 +216,7 @@ def _each(function: Callable[[T], None], items: Iterable[T]) -> None:
         raise bugs[0]
 
 
-def _refresh(space: Workspace, names: Iterable[str], progress: Progress) -> dict[Image, LarderError]:
+def refresh_lists(space: Workspace, names: Iterable[str], progress: Progress) -> dict[Image, LarderError]:
     """Bring the lists of the images `names` up to date, as `_sums` would; return the images that have none to use."""
     refused: dict[Image, LarderError] = {}
     users: dict[ListRef, list[Image]] = {}
@@ -239,21 +243,21 @@ def _row(
     space: Workspace, image: Image, kinds: set[str], refused: dict[Image, LarderError]
 ) -> tuple[Row, tuple[str, ...]]:
     """Return what would happen to `image`, with the sizes that are at hand, and where to look for the others."""
-    entry = space.session.store.entry(image)
+    entry, possible = space.session.store.entry(image), DERIVABLE[image.kind]
     asked = kinds | asked_of(space, image)
     identity, here, notes = None, {}, []
     try:
         if image in refused:
             raise refused[image]
         identity = space.identity(image)
-        here = {kind: found for kind in RECIPES if (found := _at_hand(space, entry, kind, identity))}
+        here = {kind: found for kind in possible if (found := _at_hand(space, image, kind, identity))}
     except LarderError as error:
         notes.append(f"{image.name}: {error.message}")
-    needed = engine.needed(kinds, here.__contains__)
-    runs = [kind for kind in RECIPES if kind in needed and kind not in here]
-    stays = engine.needed(asked, {*here, *runs}.__contains__)
+    needed = engine.needed(image, kinds, here.__contains__)
+    runs = [kind for kind in possible if kind in needed and kind not in here]
+    stays = engine.needed(image, asked, {*here, *runs}.__contains__)
     there = {*entry.kinds(), *runs}
-    row = Row(image, identity, runs, [kind for kind in RECIPES if kind in there - stays], notes=notes)
+    row = Row(image, identity, runs, [kind for kind in possible if kind in there - stays], notes=notes)
     if identity is None:
         return row, ()
     row.wrapper_size = identity.size
@@ -270,7 +274,9 @@ def _row(
     urls = with_mirrors(identity.urls, space.declaration.mirrors)
     origin = Part(entry.part, identity.digest).left()
     if origin is not None and origin.url in map(shown, urls):
-        row.resumed = entry.part.stat().st_size
+        # Another process may have finished it meanwhile.
+        with suppress(FileNotFoundError):
+            row.resumed = entry.part.stat().st_size
         row.wrapper_size = row.wrapper_size or origin.size
     return row, urls
 
@@ -280,15 +286,16 @@ def asked_of(space: Workspace, image: Image) -> set[str]:
     return {*image.derive, *space.session.store.entry(image).asked()} & set(DERIVABLE[image.kind])
 
 
-def _at_hand(space: Workspace, entry: Entry, kind: str, identity: Identity) -> tuple[Path, Receipt] | None:
+def _at_hand(space: Workspace, image: Image, kind: str, identity: Identity) -> tuple[Path, Receipt] | None:
     """Return the artifact that makes a derivation superfluous, and its receipt: this image's, or one with equal bytes.
 
     One whose mtime alone differs will be hashed again, which takes neither a download nor room.
     """
-    key = engine.key_of(kind, identity)
+    entry, key = space.session.store.entry(image), engine.key_of(kind, image, identity)
     path, receipt = entry.artifact(kind), entry.receipt(kind)
-    if receipt and receipt.key == key and path.exists() and path.stat().st_size == receipt.artifact.size:
-        return path, receipt
+    with suppress(FileNotFoundError):
+        if receipt and receipt.key == key and path.stat().st_size == receipt.artifact.size:
+            return path, receipt
     twin = space.session.twin(kind, key)
     receipt = twin.current(kind, key) if twin else None
     return (twin.artifact(kind), receipt) if twin and receipt else None
@@ -298,6 +305,9 @@ def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
     """Add to `row` what the wrapper says, wherever it is."""
     name = row.image.name
     try:
+        if urls[0].startswith(SCHEME):
+            _look_into_registry(space, row, urls)
+            return
         remote = Peek(urls, label=name, offline=space.settings.offline)
         if row.wrapper_size not in (None, remote.size):
             row.notes.append(f"{name}: expected {row.wrapper_size} bytes, the server announces {remote.size}")
@@ -317,3 +327,15 @@ def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
             f"{name}: will be refused: its disk has {format_size(found.virtual_size)}, "
             f"and max-virtual-size is {format_size(limit)}"
         )
+
+
+def _look_into_registry(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
+    """Add to `row` what the manifest says of the archive that will hold the image."""
+    image, identity = row.image, row.identity
+    assert identity is not None, "it gave the urls"
+    archive = oci_fetch.outline(
+        urls, digest=identity.digest, arch=image.arch, label=image.name, offline=space.settings.offline
+    )
+    row.wrapper_size = row.content_size = archive.size
+    row.compressed, row.content_format = False, "tar"
+    row.resumed = archive.present(space.session.store.entry(image).part)

@@ -80,12 +80,12 @@ class Current(result_dep):  # type: ignore[misc]
 
 
 def task__sums() -> Iterator[TaskDict]:
-    """The checksum lists that declarations follow, each asked for once a run."""
+    """The checksum lists and tags that declarations follow, each asked for once a run."""
     yield {"basename": "_sums", "name": None, "doc": task__sums.__doc__}
     for ref in sorted(_lists(), key=lambda ref: ref.key):
         yield {
             "name": ref.key,
-            "doc": f"the checksum list {ref.url}",
+            "doc": f"the {ref.what}",
             "actions": [(refresh, [ref])],
             "uptodate": [(is_fresh, [ref])],
             "io": _IO,
@@ -166,13 +166,15 @@ def derivations(kind: str) -> Iterator[TaskDict]:
     for name, image in space.images.items():
         if kind not in DERIVABLE[image.kind]:
             continue
+        made_from = DERIVABLE[image.kind][kind]
         yield {
             "basename": kind,
             "name": name,
             "doc": recipe.doc.format(title=image.title or name),
             "actions": [(derive, [kind, name])],
             "targets": [str(space.session.store.entry(image).artifact(kind))],
-            "setup": [f"{recipe.input}:{name}"] if recipe.input else [],
+            "task_dep": [f"pull:{name}"] if space.remote else [],
+            "setup": [f"{made_from}:{name}"] if made_from else [],
             "uptodate": [Current(kind, name)],
             "clean": [(clean, [kind, name])],
             "io": _IO,
@@ -193,6 +195,21 @@ def task_content() -> Iterator[TaskDict]:
 def task_raw() -> Iterator[TaskDict]:
     """Each disk image as a sparse RAW file."""
     return derivations("raw")
+
+
+def task_rootfs() -> Iterator[TaskDict]:
+    """The root file system of each image as a tar archive."""
+    return derivations("rootfs")
+
+
+def task_vhdx() -> Iterator[TaskDict]:
+    """Each image as a disk for WSL2."""
+    return derivations("vhdx")
+
+
+def task_oci() -> Iterator[TaskDict]:
+    """Each image as an archive for docker, podman, skopeo and Apple container."""
+    return derivations("oci")
 
 
 def derive(kind: str, name: str) -> dict[str, str] | TaskFailed:

@@ -18,6 +18,7 @@ from recipes import declare, tomledit, tomlpos
 from recipes.console import console
 from recipes.errors import DeclarationError, LarderError
 from recipes.graph.command import FAILED, CacheCommand, show
+from recipes.reference import SCHEME, Reference
 from recipes.sources import repin
 from recipes.sources.lists import ListRef
 from recipes.sources.urls import with_mirrors
@@ -51,6 +52,8 @@ class Update(CacheCommand):
     doc_usage = "[IMAGE ...]"
     doc_description = """Asks the checksum list of each pinned image what upstream serves now, for all architectures,
 and puts url, digest and size into images.toml; nothing else in it changes. The diff goes to standard output.
+
+An image in a registry follows the tag in its url, as in oci://HOST/NAME:TAG@sha256:HEX.
 
 Fails where a list cannot be had or trusted; the other images are updated all the same.
 """
@@ -88,19 +91,21 @@ def _latest(space: Workspace, images: Collection[Image], progress: Console) -> t
     """Return the sources of the images that upstream serves anew, and whether one could not be found out."""
     latest: dict[Image, Source] = {}
     failed = False
-    followed = [image for image in images if image.source.digest and image.source.checksums]
+    followed = [image for image in images if image.source.digest and _is_followed(image)]
     refused = _refresh(space, followed, progress)
     for image in images:
         label = f"{image.name} ({image.arch})"
-        if image.source.checksums is None:
-            progress.write(f"{label}: skipped, no `checksums` are declared to follow\n")
+        if not _is_followed(image):
+            what = "no tag is" if image.source.urls[0].startswith(SCHEME) else "no `checksums` are"
+            progress.write(f"{label}: skipped, {what} declared to follow\n")
         elif image.source.digest is None:
-            progress.write(f"{label}: skipped, it is not pinned and follows its list already\n")
+            what = "list" if image.source.checksums else "tag"
+            progress.write(f"{label}: skipped, it is not pinned and follows its {what} already\n")
         else:
             try:
                 if image in refused:
                     raise refused[image]
-                source = _repinned(space, image.source, label)
+                source = _repinned(space, image)
             except LarderError as error:
                 failed = True
                 progress.write(f"{label}: {error}\n")
@@ -108,6 +113,14 @@ def _latest(space: Workspace, images: Collection[Image], progress: Console) -> t
                 if source != image.source:
                     latest[image] = source
     return latest, failed
+
+
+def _is_followed(image: Image) -> bool:
+    """Say whether the declaration names a list or a tag, without a look at the keyring."""
+    source = image.source
+    return source.checksums is not None or (
+        source.urls[0].startswith(SCHEME) and Reference.parse(source.urls[0]).tag is not None
+    )
 
 
 def _refresh(space: Workspace, images: Collection[Image], progress: Console) -> dict[Image, LarderError]:
@@ -140,11 +153,15 @@ def _refresh(space: Workspace, images: Collection[Image], progress: Console) -> 
     return refused
 
 
-def _repinned(space: Workspace, source: Source, label: str) -> Source:
-    """Return what `source` is to be pinned to; a url that moved was asked whether it is there."""
+def _repinned(space: Workspace, image: Image) -> Source:
+    """Return what `image` is to be pinned to; a url that moved was asked whether it is there."""
+    source = image.source
     ref = ListRef.declared(source)
     assert ref is not None, "only images with a list come here"
-    latest = repin.repinned(source, space.lists.read(ref))
+    latest = repin.repinned(source, image.arch, space.lists.read(ref))
+    if ref.is_tag:
+        # The registry served what the new urls name.
+        return latest
     lost_size = source.size is not None and latest.size is None
     if latest.urls != source.urls or lost_size:
         size = repin.announced(with_mirrors(latest.urls, space.declaration.mirrors), label="the new image")
@@ -169,7 +186,8 @@ def _changes(path: tomlpos.Path, table: dict[str, Any], old: Source, new: Source
     for index, (before, after) in enumerate(zip(old.urls, new.urls, strict=True)):
         if before != after:
             changes[(*path, "url", index) if isinstance(table["url"], list) else (*path, "url")] = after
-    if old.digest != new.digest:
+    # The pin of an image in a registry may be in its url alone.
+    if old.digest != new.digest and "digest" in table:
         changes[*path, "digest"] = str(new.digest)
     if old.size != new.size:
         changes[*path, "size"] = new.size

@@ -11,9 +11,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from recipes import declare
+from recipes import declare, roots
 from recipes.console import Watch
 from recipes.derive.engine import Session
+from recipes.derive.pull import Remote
 from recipes.derive.recipe import Limits
 from recipes.errors import LarderError
 from recipes.settings import Settings
@@ -45,6 +46,10 @@ class Workspace:
     images: dict[str, Image]
     #: Set when the run is told to stop.
     stop: threading.Event
+    #: The registry to share through, where one is declared.
+    remote: Remote | None = None
+    #: Kinds that the command line, or what it stands for, names, by the name of the image.
+    named: dict[str, set[str]] = field(default_factory=dict)
     _identities: dict[Image, tuple[object, Identity]] = field(default_factory=dict)
 
     def identity(self, image: Image) -> Identity:
@@ -97,6 +102,7 @@ def open_workspace(here: Path) -> Workspace:
         store = Store(settings.cache)
         store.prepare()
         declaration = declare.load(settings.images, validated=settings.cache / "validated")
+        roots.register(settings.cache, settings.images)
     except LarderError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(USAGE_ERROR) from None
@@ -116,5 +122,6 @@ def open_workspace(here: Path) -> Workspace:
             name: by_arch[settings.arch] for name, by_arch in declaration.images.items() if settings.arch in by_arch
         },
         stop=stop,
+        remote=Remote(declaration.registry) if declaration.registry else None,
     )
     return _current

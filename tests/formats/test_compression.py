@@ -84,7 +84,6 @@ TOOLS = [
     "zstd -19 --check",
     "zstd --no-check --no-content-size",
     "zstd --long=27",
-    "zstd --long=31",
     "zstd -T2 --ultra -22",
     "pzstd -p 2",
 ]

@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import NoSpace
-from recipes.formats.sparse import BLOCK, SparseFile, allocated, clone, copy, data_extents, data_runs, reflink
+from recipes.formats import sparse
+from recipes.formats.sparse import (
+    BLOCK,
+    CHUNK,
+    SparseFile,
+    allocated,
+    clone,
+    copy,
+    data_extents,
+    data_runs,
+    punch,
+    reflink,
+)
 from recipes.progress import SILENCE
 from tests.formats.qcow2_images import content
 
@@ -185,3 +197,40 @@ def test_no_reflink_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "platform", "linux")
     assert not reflink(tmp_path / "disk", tmp_path / "clone")
     assert not (tmp_path / "clone").exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, 3_000_001])
+def test_zeros_become_holes_again(tmp_path: Path, size: int) -> None:
+    data = content(size)
+    path = tmp_path / "disk"
+    path.write_bytes(data)
+    path.chmod(0o444)
+    meter = Count()
+    punch(path, meter=meter)
+    assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o777 == 0o444
+    assert meter.done == meter.total
+    assert allocated(path) <= allocated(write_all(tmp_path / "sparse", data)) + METADATA
+
+
+def test_zeros_at_the_edges_of_chunks_become_holes(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    data = bytes(CHUNK - BLOCK) + b"x" * BLOCK + bytes(2 * CHUNK) + b"y" * BLOCK + bytes(CHUNK)
+    path.write_bytes(data)
+    with SILENCE.meter("punch") as meter:
+        punch(path, meter=meter)
+    assert path.read_bytes() == data
+    with path.open("rb") as file:
+        runs = list(data_extents(file.fileno(), len(data)))
+    assert runs == [(CHUNK - BLOCK, CHUNK), (3 * CHUNK, 3 * CHUNK + BLOCK)]
+
+
+def test_a_file_system_without_holes_keeps_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    monkeypatch.setattr(sparse, "_punch_hole", refuse)
+    with SILENCE.meter("punch") as meter:
+        punch(tmp_path / "disk", meter=meter)
+    assert (tmp_path / "disk").read_bytes() == bytes(1 << 20)

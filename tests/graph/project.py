@@ -123,7 +123,11 @@ class Project:
 
     def files(self, name: str) -> set[str]:
         """Return the artifacts, receipts and leftovers in the entry of `name`; marks and the lock apart."""
-        return {path.name for path in self.entry(name).iterdir() if path.suffix != ".asked" and path.name != ".lock"}
+        return {
+            path.name
+            for path in self.entry(name).iterdir()
+            if path.suffix not in (".asked", ".used") and path.name != ".lock"
+        }
 
     def receipt(self, name: str, kind: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.entry(name) / f"{kind}.json").read_text())

@@ -131,6 +131,7 @@ def test_nothing_is_written_and_nothing_downloaded(project: Project, tmp_path: P
         "CACHEDIR",
         "doit",
         "lists",
+        "roots",
         "validated",
     }
 

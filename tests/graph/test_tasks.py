@@ -75,8 +75,10 @@ class TestReceiptsAreTheTruth:
         shutil.rmtree(project.upstream)
         raw = project.entry("a") / "disk.raw"
         os.utime(raw, (1, 1))
+        raw.chmod(0o644)
         (project.cache / "doit.db").unlink()
         assert project.executed("raw:a") == {"resolve:a"}
+        assert raw.stat().st_mode & 0o777 == 0o444
         assert raw.stat().st_mtime_ns == project.receipt("a", "raw")["artifact"]["mtime_ns"]
 
     def test_an_artifact_that_was_written_to_is_made_again(self, project: Project) -> None:

@@ -1,0 +1,77 @@
+"""oci: the root file system as an archive that docker, podman, skopeo and Apple container load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recipes.model import Artifact
+from recipes.reference import component
+from recipes.sources.urls import shown
+
+from .recipe import Made, Recipe
+from .verify import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recipes.model import Identity, Image
+
+    from .recipe import Work
+
+
+def make(work: Work) -> Made:
+    """Write an image of one layer, which is the root file system."""
+    from recipes.formats import oci_archive, tar_read
+
+    path, receipt = work.input()
+    with tar_read.load(path) as tree:
+        oci_archive.write(
+            tree,
+            work.temporary,
+            arch=work.image.arch,
+            name=reference(work.image.name),
+            compression=work.image.compression,
+            annotations=_annotations(work.image, work.identity),
+            jobs=work.limits.jobs,
+            limit=work.limits.max_virtual_size,
+            progress=work.progress,
+            label=f"oci:{work.image.name}",
+        )
+    return Made(work.temporary, Artifact(digest=digest_of(work.temporary, "sha256")), receipt.content)
+
+
+def reference(name: str) -> str:
+    """Return what clients call the image `name` once they have loaded it.
+
+    ``localhost`` says that it is nowhere to be pulled from: without it, a client that has not loaded the image would
+    ask Docker Hub for one that a stranger may have put there.
+    """
+    return f"localhost/{component(name)}:latest"
+
+
+def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
+    """Return what the archive says beside its files."""
+    return {
+        "arch": image.arch,
+        "name": reference(image.name),
+        "compression": image.compression,
+        "annotations": _annotations(image, identity),
+    }
+
+
+def _annotations(image: Image, identity: Identity) -> dict[str, str]:
+    """Return labels and annotations (OCI image-spec, annotations.md, "Pre-Defined Annotation Keys")."""
+    return {
+        "org.opencontainers.image.title": image.title or image.name,
+        "org.opencontainers.image.source": shown(identity.urls[0]),
+        "org.opencontainers.image.revision": str(identity.digest),
+    }
+
+
+RECIPE = Recipe(
+    kind="oci",
+    version=1,
+    make=make,
+    doc="{title} as an archive for docker, podman, skopeo and Apple container",
+    parameters=parameters,
+)

@@ -1,0 +1,40 @@
+"""rootfs: the root file system as a tar archive, from whatever upstream offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recipes.model import Artifact
+
+from .recipe import Made, Recipe
+
+if TYPE_CHECKING:
+    from .recipe import Work
+
+
+def make(work: Work) -> Made:
+    """Read the disk, the tarball or the image's layers, and write one canonical archive; nothing is unpacked."""
+    from recipes.formats import rootfs
+
+    path, receipt = work.input()
+    label = f"rootfs:{work.image.name}"
+    with rootfs.open_tree(
+        path,
+        kind=work.image.kind,
+        arch=work.image.arch,
+        scratch=lambda: work.held.temporary("layer"),
+        jobs=work.limits.jobs,
+        limit=work.limits.max_virtual_size,
+        progress=work.progress,
+        label=label,
+    ) as tree:
+        digest = rootfs.write(tree, work.temporary, progress=work.progress, label=label)
+    return Made(work.temporary, Artifact(digest=digest), receipt.content)
+
+
+RECIPE = Recipe(
+    kind="rootfs",
+    version=1,
+    make=make,
+    doc="the root file system of {title} as a tar archive",
+)

@@ -1,0 +1,103 @@
+"""A root file system, wherever it is: on a disk, in a tarball, in the layers of an image; and as one canonical tar."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from recipes.errors import StoreError, UnsupportedFeature
+from recipes.model import Digest
+
+from . import compression, disk_tree, layers, oci_layout, probe, tar_read, tar_write
+from .sparse import SparseFile, removed_on_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from recipes.model import Arch, Kind
+    from recipes.progress import Progress
+
+    from .tree import Tree
+
+
+def open_tree(
+    path: Path,
+    *,
+    kind: Kind | None,
+    arch: Arch,
+    scratch: Callable[[], Path],
+    jobs: int,
+    limit: int,
+    progress: Progress,
+    label: str,
+) -> Tree:
+    """Return the root file system in the file at `path`; nothing is unpacked, the tree reads from the file.
+
+    `kind` says what the file is to be, None leaves that to its content. Of an archive with images for several
+    architectures the one for `arch` is taken. The layers of an image are decompressed into files named by `scratch`,
+    which have no name any more once they are open; together they may have `limit` bytes.
+
+    Errors: `UnsupportedFeature` for what is none of the three, `CorruptImage`, `LimitExceeded`, `NoSpace`,
+    `StoreError` for what the operating system refuses.
+    """
+    try:
+        kind = kind or _kind(path)
+        if kind == "disk":
+            return disk_tree.load(path)
+        if kind == "rootfs":
+            return tar_read.load(path)
+        with oci_layout.open_image(path, arch=arch) as image:
+            return layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _kind(path: Path) -> Kind:
+    codec = compression.probe_codec(path)
+    if codec is not None:
+        raise UnsupportedFeature(
+            f"{path}: expected a disk, a tarball or an archive of an image, found {codec}",
+            hint=f"python -m recipes content {path} DST undoes the compression",
+        )
+    name = probe.probe(path)
+    if name == "tar":
+        return "oci" if oci_layout.is_image(path) else "rootfs"
+    if name in probe.RAW_FORMATS:
+        return "disk"
+    raise UnsupportedFeature(
+        f"{path}: expected a RAW disk, a tarball or an archive of an image, found {name}",
+        hint=f"python -m recipes raw {path} DST makes a RAW disk of a QCOW2",
+    )
+
+
+def write(tree: Tree, path: Path, *, progress: Progress, label: str, durable: bool = True) -> Digest:
+    """Write `tree` to `path`, which must not exist, as `tar_write.write` does; return the digest of the file.
+
+    On success the file is on the disk if it is to be `durable`; after an error nothing is there. Errors: `NoSpace`,
+    `CorruptImage`, `StoreError` for what else the operating system refuses.
+    """
+    try:
+        with (
+            progress.meter(label) as meter,
+            removed_on_error(path),
+            SparseFile(path, durable=durable) as file,
+        ):
+            sink = _Hashed(file)
+            tar_write.write(tree, sink, meter=meter)
+            file.finish(file.position)
+            return Digest("sha256", sink.digest.hexdigest())
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+
+
+class _Hashed:
+    """Writes to a file, and hashes what it writes."""
+
+    def __init__(self, file: SparseFile) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.digest.update(data)
+        self.file.write(data)

@@ -1,0 +1,311 @@
+"""clone: an instance's own copy of an artifact, by the cheapest way that the two file systems have.
+
+A RAW disk, or any artifact as the file that it is, becomes one independent file: its extents shared with the cache's
+(reflink) or copied without its holes. As a QCOW2 overlay it becomes two: the overlay, and beside it the instance's own
+name of the RAW that it stands on. That one is read only, so it may be a hard link to the cache's: all instances then
+share one file's page cache, on any file system.
+
+So whatever happens to the cache, an instance has all that it needs. Nothing is fsynced, as cp and qemu-img have it:
+what was cloned a moment before a power failure is cloned again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import glob
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from recipes.errors import StoreError
+from recipes.formats import sparse
+from recipes.formats.qcow2_header import SECTOR
+from recipes.formats.qcow2_overlay import write_overlay
+from recipes.model import DERIVABLE
+from recipes.progress import SILENCE
+from recipes.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from recipes.model import Kind
+    from recipes.progress import Progress
+
+#: How bytes come from one file to another without being converted.
+Method = Literal["reflink", "hardlink", "copy"]
+METHODS: tuple[Method, ...] = get_args(Method)
+#: The format that is no kind of artifact: an overlay on a RAW.
+OVERLAY = "qcow2"
+#: The formats that are disks, whose size may be chosen.
+_DISKS = frozenset({"raw", OVERLAY})
+#: The formats that whoever takes a clone of them writes to.
+_WRITTEN = frozenset({"raw", "vhdx"})
+#: What `auto` tries, in this order; a file that is written to is never the cache's own.
+_WAYS: tuple[Method, ...] = ("reflink", "copy")
+_OVERLAY_WAYS: tuple[Method, ...] = ("hardlink", "reflink", "copy")
+#: How the name of what is to become a clone begins.
+_DRAFT = ".{}.larder-"
+#: What link(2) answers where the file system, or the kernel's protected_hardlinks, has no hard link for us.
+_CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, *sparse.CANNOT_SHARE})
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What kind of clone is wanted; raise StoreError where there is none such."""
+
+    #: A kind of artifact, which is cloned as the file that it is, or `OVERLAY`.
+    format: str
+    #: Bytes of the clone's disk; None for as many as the artifact has.
+    size: int | None = None
+    #: The only way that will do; None for the cheapest that can be had.
+    method: Method | None = None
+    #: Replace what is there.
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.format not in _DISKS:
+            raise StoreError(f"--size is for the disks {' and '.join(sorted(_DISKS))}, not for {self.format}")
+        if self.size is not None and self.size % SECTOR:
+            raise StoreError(f"--size: a disk has whole sectors of {SECTOR} bytes, and {self.size} bytes are none")
+        if self.method == "hardlink" and self.format in _WRITTEN:
+            raise StoreError(
+                f"an instance writes to its {self.format}, and as a hard link that would be the cache's",
+                hint=f"--format {OVERLAY} writes beside its hard link" if self.format == "raw" else None,
+            )
+
+    @property
+    def kind(self) -> str:
+        """The kind of artifact that is cloned."""
+        return "raw" if self.format == OVERLAY else self.format
+
+    @property
+    def ways(self) -> tuple[Method, ...]:
+        """The ways that will do, in the order in which they are tried."""
+        if self.method is not None:
+            return (self.method,)
+        return _OVERLAY_WAYS if self.format == OVERLAY else _WAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Cloned:
+    """What became of a wish."""
+
+    path: Path
+    #: The file beside an overlay that it stands on.
+    base: Path | None
+    #: How `base` was made, or else `path`.
+    method: Method
+    #: Bytes of the disk, or of the file.
+    size: int
+    #: Bytes that were allotted for it.
+    written: int
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        how = f"overlay on {self.base.name} ({self.method})" if self.base else self.method
+        return (
+            f"{self.path}: {how}, {format_size(self.size)}, {format_size(self.written)} of new space, "
+            f"in {self.seconds:.3f} s"
+        )
+
+
+def formats(kind: Kind) -> tuple[str, ...]:
+    """Return the formats that an image of `kind` can be cloned in, the one that is meant where none is named first."""
+    kinds = DERIVABLE[kind]
+    first = ("raw", OVERLAY) if "raw" in kinds else ("rootfs",)
+    return (*first, *(each for each in kinds if each not in first))
+
+
+def base_of(path: Path) -> Path:
+    """Return where the file is that an overlay at `path` stands on."""
+    return path.with_name(f"{path.name}.base.raw")
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """Raise StoreError where no file can be made at `path`; with `force` a file there will be replaced."""
+    if path.is_dir():
+        raise StoreError(f"{path}: expected the name of a file, found a folder", hint=f"for example {path / 'disk'}")
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path.absolute().parent} is not a folder")
+    if os.path.lexists(path):
+        if not (path.is_file() or path.is_symlink()):
+            raise StoreError(f"{path}: expected a file or nothing, found what is neither")
+        if not force:
+            raise StoreError(f"{path} exists already", hint="--force replaces it")
+
+
+def require(path: Path, wish: Wish, *, cache: Path) -> None:
+    """Raise StoreError where `wish` cannot be fulfilled at `path`, as far as that is known before anything is made."""
+    for each in (path, base_of(path)) if wish.format == OVERLAY else (path,):
+        require_free(each, force=wish.force)
+    if path.parent.resolve().is_relative_to(cache.resolve()):
+        raise StoreError(f"{path} is in the cache, which is larder's", hint="keep instances elsewhere")
+
+
+def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE, label: str = "clone") -> Cloned:
+    """Make `path` a clone of the file `source` as `wish` says; for an overlay `source` is a RAW disk.
+
+    Another process may replace or delete `source` meanwhile. After an error there is nothing new at `path`; with
+    ``force`` either the old clone is there, or none, and never an overlay on a file that is not its own. A meter called
+    `label` is told what is copied.
+
+    Errors: `StoreError`, `NoSpace`, `LimitExceeded` for an overlay of a size that QCOW2 does not have.
+    """
+    began = time.monotonic()
+    require_free(path, force=wish.force)
+    try:
+        with sparse.disk_errors(path), _swept(path):
+            job = _Job(source, path, wish, progress, label)
+            made = job.overlay() if wish.format == OVERLAY else job.file()
+    except FileExistsError as error:
+        raise StoreError(f"{error.filename2 or error.filename} exists already", hint="--force replaces it") from error
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+    return dataclasses.replace(made, seconds=time.monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What `clone` was asked for."""
+
+    source: Path
+    path: Path
+    wish: Wish
+    progress: Progress
+    label: str
+
+    def file(self) -> Cloned:
+        with _draft(self.path) as draft:
+            method, size = self._take(draft)
+            if method != "hardlink":
+                # A reflink of APFS has the time of what it was made from.
+                os.utime(draft)
+                os.truncate(draft, size)
+            written = _written(draft, method)
+            _publish(draft, self.path, force=self.wish.force)
+        return Cloned(self.path, None, method, size, written)
+
+    def overlay(self) -> Cloned:
+        base = base_of(self.path)
+        with _draft(base) as base_draft, _draft(self.path) as draft:
+            method, size = self._take(base_draft)
+            if method != "hardlink":
+                base_draft.chmod(0o444)
+            write_overlay(draft, backing=base.name, size=size)
+            written = _written(base_draft, method) + sparse.allocated(draft)
+            if self.wish.force:
+                # The old overlay goes first: on the new base it would be another disk.
+                self.path.unlink(missing_ok=True)
+            _publish(base_draft, base, force=self.wish.force)
+            try:
+                _publish(draft, self.path, force=self.wish.force)
+            except BaseException:
+                base.unlink()
+                raise
+        return Cloned(self.path, base, method, size, written)
+
+    def _take(self, draft: Path) -> tuple[Method, int]:
+        """Make `draft` a file with the bytes of the source; return how, and the bytes that the clone is to have."""
+        self._size(self.source)
+        method = self._copy(draft)
+        # Asked again: the source may be another file by now.
+        return method, self._size(draft)
+
+    def _size(self, file: Path) -> int:
+        size = file.stat().st_size
+        if self.wish.size is not None and self.wish.size < size:
+            raise StoreError(
+                f"a clone of {format_size(self.wish.size)} ({self.wish.size} bytes) is too small: "
+                f"{self.source.name} has {format_size(size)} ({size} bytes)"
+            )
+        return size if self.wish.size is None else self.wish.size
+
+    def _copy(self, draft: Path) -> Method:
+        for way in self.wish.ways:
+            if way == "hardlink" and _link(self.source, draft):
+                return way
+            if way == "reflink" and sparse.reflink(self.source, draft, durable=False):
+                return way
+            if way == "copy":
+                with self.progress.meter(self.label) as meter:
+                    sparse.copy(self.source, draft, meter=meter, durable=False)
+                return way
+        (way,) = self.wish.ways
+        raise StoreError(
+            f"no {way} of {self.source} can be made in {draft.parent}: {self._reason(way)}",
+            hint="--mode auto takes the cheapest way there is",
+        )
+
+    def _reason(self, way: Method) -> str:
+        if self.source.stat().st_dev != self.path.absolute().parent.stat().st_dev:
+            return "they are on different file systems"
+        if way == "hardlink":
+            return "the file system has none, or none of files of other users"
+        # A file of a btrfs folder with chattr +C shares extents with its like only.
+        return "the file system cannot share extents between them"
+
+
+@contextmanager
+def _swept(path: Path) -> Iterator[None]:
+    """Remove the drafts that killed clones to `path` left, and let nobody take those of the body for such.
+
+    Whoever clones shares a lock on the folder, so who has it alone knows that no draft in it is anybody's. Where it
+    cannot be locked, drafts stay.
+    """
+    import fcntl
+
+    folder = path.absolute().parent
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for each in (path, base_of(path)):
+                for draft in folder.glob(f"{glob.escape(_DRAFT.format(each.name))}*"):
+                    draft.unlink()
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Give a free name beside `path` for what will be there, and remove what is left at it."""
+    draft = path.with_name(_DRAFT.format(path.name) + os.urandom(4).hex())
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _link(source: Path, draft: Path) -> bool:
+    try:
+        os.link(source, draft)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        return False
+    return True
+
+
+def _written(draft: Path, method: Method) -> int:
+    return sparse.allocated(draft) if method == "copy" else 0
+
+
+def _publish(draft: Path, path: Path, *, force: bool) -> None:
+    """Give `draft` its name; raise FileExistsError where that is taken, unless by `force`."""
+    # A rename replaces whatever another process has put there since it was looked at; a link does not.
+    if not force and _link(draft, path):
+        return
+    if not force and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    draft.replace(path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
 from recipes.errors import ImageError
-from recipes.formats import blkhash
+from recipes.formats import blkhash, sparse
 from recipes.model import Digest
 from recipes.progress import SILENT_METER
 
@@ -47,12 +49,26 @@ def damage(entry: Entry, receipt: Receipt, *, jobs: int, progress: Progress) -> 
 
 
 def digest_of(path: Path, algorithm: str, meter: Meter = SILENT_METER) -> Digest:
-    """Return the digest of a whole file, holes included."""
+    """Return the digest of a whole file; its holes count as the zeros that they read as, and are not read."""
     hasher = hashlib.new(algorithm)
+    buffer = memoryview(bytearray(_CHUNK))
+    zeros = memoryview(bytes(_CHUNK))
     with path.open("rb", buffering=0) as file:
-        while chunk := file.read(_CHUNK):
-            hasher.update(chunk)
-            meter.advance(len(chunk))
+        fd = file.fileno()
+        size = os.fstat(fd).st_size
+        at = 0
+        # Reading a hole would fill the page cache with zeros.
+        for start, stop in (*sparse.data_extents(fd, size), (size, size)):
+            while at < stop:
+                if at < start:
+                    view = zeros[: start - at]
+                else:
+                    view = buffer[: os.preadv(fd, [buffer[: stop - at]], at)]
+                    if not view:
+                        raise OSError(errno.EIO, "the file was cut while it was being read", str(path))
+                hasher.update(view)
+                meter.advance(len(view))
+                at += len(view)
     return Digest(algorithm, hasher.hexdigest())
 
 

@@ -1,0 +1,190 @@
+"""QCOW2 images, held against qemu-img, and partition tables."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from recipes.formats import disk
+from recipes.formats.qcow2_header import MAGIC, V2, Fields
+from recipes.progress import SILENCE
+from tests.formats import qcow2_images
+from tests.formats.qcow2_images import COMPRESSED, COPIED
+from tests.hostile.filesystems import ext4, read_rootfs
+from tests.hostile.mutate import Spot, damage
+from tests.hostile.target import Target, Wrong, made, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from random import Random
+
+    from tests.hostile.sandbox import Outcome
+
+#: Bytes of the largest disk: reading it twice is what an input costs.
+LARGEST = 8 << 20
+
+# QCOW2.
+
+#: Where larder refuses what QEMU reads, on purpose; README and recipes/formats/qcow2_header.py say why.
+_STRICTER = re.compile(
+    r"truncated QCOW2 image|marked corrupt|more L2 tables than the file has room for|a backing file|"
+    r"an external data file|encryption|are allowed|snapshot|is not a deflate stream|is not a zstd frame|"
+    r"claims .* instead"
+)
+
+
+def _qcow2_seeds(folder: Path) -> list[bytes]:
+    def image(size: int, *options: str, compress: bool = False) -> bytes:
+        raw, path = folder / "raw", folder / "qcow2"
+        raw.write_bytes(qcow2_images.content(size, size))
+        flags = ["-c"] if compress else []
+        made("qemu-img", "convert", "-f", "raw", "-O", "qcow2", *flags, "-o", ",".join(options), raw, path)
+        return path.read_bytes()
+
+    snapshot = folder / "snapshot"
+    snapshot.write_bytes(image(64 << 10, "cluster_size=4096"))
+    made("qemu-img", "snapshot", "-c", "one", snapshot)
+    made("qemu-io", "-c", "write -P 7 0 9000", "-c", "write -z 16384 8192", snapshot)
+    cluster = 512
+    entries = {0: 4 * cluster | COPIED, 1: 5 * cluster | COPIED, 3: 1, 4: COMPRESSED | 6 * cluster + 17}
+    deflate = zlib.compressobj(wbits=-12)
+    packed = deflate.compress(b"larder  " * 64) + deflate.flush()
+    return [
+        image(100_000, "cluster_size=512"),
+        image(300_000, "cluster_size=4096", compress=True),
+        image(300_000, "cluster_size=65536"),
+        image(200_000, "cluster_size=4096", "compression_type=zstd", compress=True),
+        image(400_000, "cluster_size=16384", "extended_l2=on"),
+        image(100_000, "cluster_size=4096", "compat=0.10", compress=True),
+        snapshot.read_bytes(),
+        qcow2_images.build(
+            cluster_bits=9, size=20_000, l2=entries, data=(b"larder " * 147)[: 2 * cluster] + bytes(17) + packed
+        ),
+    ]
+
+
+def _qcow2_spots(data: bytes) -> list[Spot]:
+    """Return where the numbers of an image are: in its header, in its L1 table, in the L2 tables that this names."""
+    fields = (4, 4), (8, 8), (16, 4), (20, 4), (24, 8), (32, 4), (36, 4), (40, 8), (48, 8), (56, 4), (60, 4), (64, 8)
+    later = (72, 8), (80, 8), (88, 8), (96, 4), (100, 4), (104, 1), (112, 4), (116, 4)
+    spots = [Spot(at, size, "big") for at, size in fields + later]
+    if len(data) < V2.size or not data.startswith(MAGIC):
+        return spots
+    header = Fields(*V2.unpack_from(data))
+    tables = []
+    for at in range(header.l1_table_offset, header.l1_table_offset + 8 * min(64, header.l1_size), 8):
+        entry = data[at : at + 8]
+        if len(entry) == 8 and any(entry):
+            tables.append(int.from_bytes(entry, "big") & 0x00FF_FFFF_FFFF_FE00)
+            spots.append(Spot(at, 8, "big"))
+    for table in tables[:8]:
+        spots += [Spot(at, 8, "big") for at in range(table, table + 512, 8) if any(data[at : at + 8])]
+    snapshots = header.snapshots_offset
+    if header.nb_snapshots:
+        spots += [
+            Spot(snapshots + at, size, "big") for at, size in ((0, 8), (8, 4), (12, 2), (14, 2), (32, 4), (36, 4))
+        ]
+    return spots
+
+
+def _damage_qcow2(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    return damage(rng, data, others, _qcow2_spots(data))
+
+
+def _read_disk(path: Path, out: Path) -> object:
+    return disk.to_raw(path, out, jobs=2, max_virtual_size=LARGEST, progress=SILENCE, label="", durable=False)
+
+
+def _qemu_raw(path: Path) -> bytes | None:
+    """Return what qemu-img makes of an image, None where it refuses it or is not done in time."""
+    raw = path.with_name("qemu")
+    try:
+        done = tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+        return raw.read_bytes() if done is not None and raw.stat().st_size <= LARGEST else None
+    finally:
+        raw.unlink(missing_ok=True)
+
+
+def _judge_qcow2(path: Path, outcome: Outcome, out: Path, thorough: bool) -> bool:
+    with path.open("rb") as file:
+        if file.read(4) != MAGIC or file.read(4) == b"\0\0\0\1":
+            # RAW, or QEMU's first format.
+            return False
+    if outcome.accepted:
+        expected = _qemu_raw(path)
+        if expected is None:
+            raise Wrong("qemu-img refuses what larder accepts")
+        if expected != out.read_bytes():
+            raise Wrong("the RAW is not qemu-img's")
+        return True
+    if thorough and not _STRICTER.search(outcome.message) and _qemu_raw(path) is not None:
+        raise Wrong(f"qemu-img reads what larder refuses: {outcome.message}")
+    return False
+
+
+# Partition tables.
+
+_SECTOR = 512
+_GPT_HEADERS = 1, -1
+
+
+def _partition_seeds(folder: Path) -> list[bytes]:
+    root = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+    linux = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+    filesystem = ext4(folder, 256)
+    scripts = (
+        f"label: gpt\nstart=64, size=512, type={root}, name=root\nstart=640, size=100, type={linux}\n",
+        f"label: gpt\nstart=64, size=512, type={linux}\nstart=600, size=64, type={linux}\n",
+        "label: dos\nstart=64, size=512, type=83\nstart=600, type=5\nstart=610, size=20, type=83\n"
+        "start=640, size=20, type=83\n",
+    )
+    seeds = []
+    for script in scripts:
+        path = folder / "disk"
+        path.write_bytes(bytes(1000 * _SECTOR))
+        made("sfdisk", "--quiet", path, data=script.encode())
+        data = bytearray(path.read_bytes())
+        data[64 * _SECTOR : 64 * _SECTOR + len(filesystem)] = filesystem
+        seeds.append(bytes(data))
+    return seeds
+
+
+def _damage_partitions(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    if data[_SECTOR : _SECTOR + 8] != b"EFI PART":
+        records = [446 + 16 * index for index in range(4)]
+        boot = [0, *(512 * (600 + index) for index in range(0, 60, 10))]
+        spots = [Spot(at + record + 4, 1, "little") for at in boot for record in records]
+        spots += [Spot(at + record + field, 4, "little") for at in boot for record in records for field in (8, 12)]
+        return damage(rng, data, others, spots)
+    header = [(8, 4), (12, 4), (24, 8), (32, 8), (40, 8), (48, 8), (72, 8), (80, 4), (84, 4)]
+    spots = [Spot(_SECTOR + at, size, "little") for at, size in header]
+    entries = range(2 * _SECTOR, 2 * _SECTOR + 4 * 128, 128)
+    spots += [Spot(at + field, 8, "little") for at in entries for field in (0, 8, 32, 40, 48)]
+    changed = bytearray(damage(rng, data, others, spots))
+    if rng.random() < 0.8:
+        for sector in _GPT_HEADERS:
+            _mend_gpt(changed, (sector % max(1, len(changed) // _SECTOR)) * _SECTOR)
+    return bytes(changed)
+
+
+def _mend_gpt(data: bytearray, at: int) -> None:
+    """Give a GPT header the checksums of what is there."""
+    if data[at : at + 8] != b"EFI PART" or len(data) < at + 92:
+        return
+    entries, number, size = struct.unpack_from("<QII", data, at + 72)
+    if number * size <= 1 << 21:
+        struct.pack_into("<I", data, at + 88, zlib.crc32(data[entries * _SECTOR :][: number * size]))
+    length = min(_SECTOR, int.from_bytes(data[at + 12 : at + 16], "little"))
+    data[at + 16 : at + 20] = bytes(4)
+    struct.pack_into("<I", data, at + 16, zlib.crc32(data[at : at + length]))
+
+
+TARGETS = (
+    Target("qcow2", _qcow2_seeds, _damage_qcow2, _read_disk, _judge_qcow2, ("qemu-img", "qemu-io")),
+    Target(
+        "partitions", _partition_seeds, _damage_partitions, partial(read_rootfs, "disk"), None, ("sfdisk", "mke2fs")
+    ),
+)

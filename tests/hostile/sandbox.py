@@ -1,0 +1,124 @@
+"""One input in a process of its own, which is watched: what it opens, what it changes, what it costs.
+
+A fork for each input, so that the peak of its memory is its own, and nothing that one input does shows at the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from recipes.errors import LarderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What an input of a few MiB may cost: issue 7 has these figures.
+CPU_SECONDS = 10.0
+MEMORY = 256 << 20
+#: Where a runaway ends: behind the figures above, which are for the judge.
+_CPU_END = 60
+_MEMORY_END = 4 << 30
+_WALL_END = 120.0
+
+#: What Python itself opens, and what is larder's own.
+_OWN = tuple(str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])))
+_LIBRARIES = ("/usr/lib/", "/lib/", "/usr/local/lib/", "/usr/share/zoneinfo/")
+_ALWAYS = frozenset({"/dev/null", "/etc/localtime"})
+_CHANGES = frozenset(
+    f"os.{name}" for name in ("remove", "rename", "link", "symlink", "mkdir", "rmdir", "truncate", "chmod", "chown")
+)
+_NEVER = frozenset(
+    {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "ctypes.dlopen"}
+)
+
+
+class Outcome(NamedTuple):
+    """What became of an input."""
+
+    #: Whether it was accepted; False where a LarderError refused it.
+    accepted: bool
+    #: The error as a person would see it.
+    message: str
+    #: What must not happen and did: a traceback, a foreign file, a bound exceeded; empty where all is well.
+    wrong: str
+    cpu: float
+    #: Bytes beyond what the process had before.
+    memory: int
+
+
+def run(work: Callable[[], object], folder: Path) -> Outcome:
+    """Do `work` in a process of its own, which may open and change what is in `folder` only."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(reader)
+            os.write(writer, json.dumps(_watched(work, folder.resolve())).encode())
+        finally:
+            # Nothing of the parent's, pytest's for instance, is to be flushed or torn down twice.
+            os._exit(0)
+    os.close(writer)
+    said = b""
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while True:
+            ready, _, _ = select.select([pipe], [], [], _WALL_END)
+            if not ready:
+                os.kill(child, signal.SIGKILL)
+            if not (piece := pipe.read(1 << 16)):
+                break
+            said += piece
+    _, status, usage = os.wait4(child, 0)
+    cpu = usage.ru_utime + usage.ru_stime
+    if not said:
+        return Outcome(False, "", f"the process ended by itself: {os.waitstatus_to_exitcode(status)}", cpu, 0)
+    accepted, message, wrong, before = json.loads(said)
+    memory = (usage.ru_maxrss - before) * 1024
+    if not wrong and cpu > CPU_SECONDS:
+        wrong = f"took {cpu:.1f} s of CPU"
+    if not wrong and memory > MEMORY:
+        wrong = f"took {memory >> 20} MiB of memory"
+    return Outcome(accepted, message, wrong, cpu, memory)
+
+
+def _watched(work: Callable[[], object], folder: Path) -> tuple[bool, str, str, int]:
+    """Do `work`; return whether it was accepted, with what message, what went wrong, and the KiB before it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_END, _CPU_END))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_END, _MEMORY_END))
+    wrong: list[str] = []
+    sys.addaudithook(lambda event, arguments: _audit(event, arguments, str(folder), wrong))
+    accepted, message = False, ""
+    try:
+        work()
+        accepted = True
+    except LarderError as error:
+        message = str(error)
+        if any(not line.isprintable() for line in message.split("\n")):
+            wrong.append(f"a message with control characters: {message!r}")
+    except BaseException:
+        wrong.append(traceback.format_exc(limit=-6))
+    return accepted, message[:2000], "; ".join(wrong)[:4000], before
+
+
+def _audit(event: str, arguments: tuple[object, ...], folder: str, wrong: list[str]) -> None:
+    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path = os.path.realpath(os.fsdecode(arguments[0]))
+        inside = path.startswith((f"{folder}/", *(f"{own}/" for own in _OWN), *_LIBRARIES))
+        writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if path not in _ALWAYS and (not inside or (writes and not path.startswith(f"{folder}/"))):
+            wrong.append(f"opened {path}")
+    elif event in _CHANGES:
+        for each in arguments[:2]:
+            if isinstance(each, (str, bytes)) and not os.path.realpath(os.fsdecode(each)).startswith(f"{folder}/"):
+                wrong.append(f"{event} {each!r}")
+    elif event in _NEVER:
+        wrong.append(f"{event} {arguments!r}"[:200])

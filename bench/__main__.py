@@ -13,9 +13,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import images, measure
-from bench.rows import ROWS, Kit, Unavailable
+from bench import containers, images, measure, rows, share, space
+from bench.rows import Kit, Unavailable
 from tests.system.debian import home
+
+ROWS = {**rows.ROWS, **containers.ROWS, **share.ROWS}
+#: What is measured in bytes and not in seconds.
+SPACE = "space"
 
 
 def _tell(text: str) -> None:
@@ -41,7 +45,7 @@ def _machine() -> str:
         f"{_first_line('stat', '-f', '-c', '%T', str(home()))}",
         f"Python {platform.python_version()}",
         *(f"{wheel} {version(wheel)}" for wheel in ("deflate", "isal", "zstandard", "blake3", "doit")),
-        *(_first_line(tool, "--version") for tool in ("qemu-img", "gzip", "zstd", "xz", "make")),
+        *(_first_line(tool, "--version") for tool in ("qemu-img", "gzip", "zstd", "xz", "podman", "skopeo", "make")),
         f"ninja {_first_line('ninja', '--version')}",
     ]
     return "; ".join(parts)
@@ -50,11 +54,12 @@ def _machine() -> str:
 def main() -> int:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure, default all: {' '.join(ROWS)}")
+    names = (*ROWS, SPACE)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"what to measure, default all: {' '.join(names)}")
     parser.add_argument("--runs", type=int, default=5, help="runs of each command after the one that warms up")
     parser.add_argument("--quick", action="store_true", help="a synthetic disk and a small graph: a look, no figures")
     options = parser.parse_args()
-    unknown = set(options.rows) - set(ROWS)
+    unknown = set(options.rows) - set(names)
     if unknown or options.runs < 1:
         parser.error(f"no such row: {' '.join(sorted(unknown))}" if unknown else "--runs takes a number from 1")
 
@@ -62,20 +67,24 @@ def main() -> int:
         disk, title, declared = images.synthetic(), "synthetic, 1 GiB", 100
     else:
         disk, title, declared = images.debian(), "Debian, 10 GiB", 1000
-    table, missing = list(measure.HEADER), []
+    table, taken, missing = list(measure.HEADER), [], []
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=home()))
     try:
-        for name in options.rows or ROWS:
+        for name in options.rows or names:
             with ExitStack() as stack:
+                kit = Kit(disk, title, folder, stack, declared)
                 try:
-                    row = ROWS[name](Kit(disk, title, folder, stack, declared))
+                    if name == SPACE:
+                        taken = ["", *space.HEADER, *space.lines(kit)]
+                        continue
+                    row = ROWS[name](kit)
                 except Unavailable as reason:
                     missing.append(f"Not measured: {name}: {reason}.")
                     continue
                 table += measure.lines(row, measure.race(row, options.runs, _tell))
     finally:
         shutil.rmtree(folder)
-    print(_machine(), *missing, "", *table, sep="\n")
+    print(_machine(), *missing, "", *table, *taken, sep="\n")
     return 0
 
 

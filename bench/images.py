@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import subprocess
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.system.debian import BENCH, GiB, MiB, build, home, once, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _QCOW2 = ("qemu-img", "convert", "-O", "qcow2")
 #: Format -> the command that makes it; SRC is the disk and DST the file, the command's stdout where DST is not in it.
@@ -83,12 +84,19 @@ def huge() -> Path:
     return once(home() / "huge.qcow2", make)
 
 
+#: File system -> the command that makes one in the file that follows.
+FILE_SYSTEMS = {
+    "xfs": ("mkfs.xfs", "-q", "-f"),
+    "btrfs": ("mkfs.btrfs", "-q", "-f"),
+    "ext4": ("mkfs.ext4", "-q", "-F"),
+}
+
+
 @contextmanager
 def mounted(make_file_system: tuple[str, ...], size: int) -> Iterator[Path]:
     """Give a new file system of `size` bytes, mounted through a loop device: needs root."""
-    folder = home() / f"mounted-{make_file_system[0]}"
+    folder = Path(tempfile.mkdtemp(prefix="mounted-", dir=home()))
     backing = folder.with_suffix(".img")
-    folder.mkdir(exist_ok=True)
     with backing.open("wb") as file:
         file.truncate(size)
     try:

@@ -98,8 +98,9 @@ def race(row: Row, runs: int, tell: Callable[[str], None]) -> list[Result]:
                     costs[contender.label].append(cost)
                     output.unlink(missing_ok=True)
             if not turn:
-                for output in outputs[1:]:
-                    if row.same is not None:
+                for number, output in enumerate(outputs[1:], 1):
+                    # A part of our work makes something else, or nothing.
+                    if row.same is not None and number < len(row.ours) + len(row.rivals):
                         row.same(outputs[0], output)
                     output.unlink(missing_ok=True)
                 outputs[0].unlink(missing_ok=True)

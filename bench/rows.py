@@ -71,12 +71,16 @@ def _with_and_without(source: Path) -> tuple[Contender, Contender]:
     return _larder("raw", source), _larder("raw", source, "--no-blkhash")
 
 
-def _shared(kit: Kit, name: str, make_file_system: tuple[str, ...]) -> Row:
+def mounted(kit: Kit, name: str, size: int) -> Path:
+    """Return a new file system called `name`, of `size` bytes, for as long as the row is measured."""
     if os.getuid() != 0:
         raise Unavailable("mounting a file system needs root")
+    return kit.stack.enter_context(images.mounted(images.FILE_SYSTEMS[name], size))
+
+
+def _shared(kit: Kit, name: str) -> Row:
     plain = kit.variant("plain.qcow2")
-    size = 3 * plain.stat().st_size + GiB
-    folder = kit.stack.enter_context(images.mounted(make_file_system, size))
+    folder = mounted(kit, name, 3 * plain.stat().st_size + GiB)
     source = folder / plain.name
     shutil.copyfile(plain, source)
     rivals = (_qemu_img(source, "-C"), _qemu_img(source))
@@ -96,6 +100,59 @@ def _content(kit: Kit, name: str, form: str, tool: tuple[str, ...], goal: str) -
     rival = Contender(f"`{' '.join(tool)} >`", (*tool, str(source)), to_stdout=True)
     title = f"{form} → sparse RAW, first GiB of it"
     return Row(name, title, (_larder("content", source),), (rival,), kit.folder, goal, _same_disk)
+
+
+#: Clones the first word as the second, a hundred times.
+_HUNDRED = """
+import sys
+from pathlib import Path
+from recipes.export.clone import Wish, clone
+for _ in range(100):
+    clone(Path(sys.argv[2]), Path(sys.argv[3]), Wish(sys.argv[1], force=True))
+"""
+
+
+def _hundred(form: str, source: Path) -> Contender:
+    return Contender("a hundred of ours in one process", (sys.executable, "-c", _HUNDRED, form, str(source), "DST"))
+
+
+_STARTS = Contender("of ours: python starts", (sys.executable, "-c", "pass"))
+
+
+def _reflink(kit: Kit, name: str) -> Row:
+    folder = mounted(kit, name, 2 * GiB)
+    source = folder / "disk.raw"
+    run("cp", "--sparse=always", kit.disk, source)
+    cp = Contender("`cp --reflink=always`", ("cp", "--reflink=always", str(source), "DST"))
+    title = f"RAW → clone on {name}, {kit.title}"
+    parts = (_STARTS, _hundred("raw", source))
+    return Row(f"clone-{name}", title, (_larder("clone", source),), (cp,), folder, "5 ms each", _same_disk, parts)
+
+
+def _sparse_copy(kit: Kit) -> Row:
+    cp = Contender("`cp --sparse=always`", ("cp", "--sparse=always", str(kit.disk), "DST"))
+    qemu_img = _qemu_img(kit.disk, "-f", "raw")
+    title = f"RAW → clone where nothing is shared, {kit.title}"
+    ours = (_larder("clone", kit.disk, "--mode=copy"),)
+    return Row("clone-ext4", title, ours, (cp, qemu_img), kit.folder, "1 x", _same_disk)
+
+
+def _overlay(kit: Kit) -> Row:
+    # A hard link takes the same file system.
+    source = kit.folder / "disk.raw"
+    os.link(kit.disk, source)
+    kit.stack.callback(source.unlink)
+    words = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b")
+    rival = Contender(f"`{' '.join(words)}`", (*words, str(source), "DST"))
+    ours = (_larder("clone", source, "--format=qcow2", "--force"),)
+    kit.stack.callback(_unlink_bases, kit.folder)
+    title = f"RAW → overlay, {kit.title}"
+    return Row("overlay", title, ours, (rival,), kit.folder, "20 ms each", None, (_STARTS, _hundred("qcow2", source)))
+
+
+def _unlink_bases(folder: Path) -> None:
+    for base in folder.glob("*.base.raw"):
+        base.unlink()
 
 
 def _graph(kit: Kit) -> Row:
@@ -135,12 +192,16 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "zlib": lambda kit: _to_raw(kit, "zlib", "zlib.qcow2", "QCOW2 zlib", "2.5 x, peak < 100 MiB"),
     "zstd": lambda kit: _to_raw(kit, "zstd", "zstd.qcow2", "QCOW2 zstd", "1.8 x"),
     "plain": lambda kit: _to_raw(kit, "plain", "plain.qcow2", "QCOW2 uncompressed", "1 x"),
-    "xfs": lambda kit: _shared(kit, "xfs", ("mkfs.xfs", "-q", "-f")),
-    "btrfs": lambda kit: _shared(kit, "btrfs", ("mkfs.btrfs", "-q", "-f")),
+    "xfs": lambda kit: _shared(kit, "xfs"),
+    "btrfs": lambda kit: _shared(kit, "btrfs"),
     "huge": _huge,
     "gz": lambda kit: _content(kit, "gz", "raw.gz", ("gzip", "-dc"), "3 x"),
     "zst": lambda kit: _content(kit, "zst", "raw.zst", ("zstd", "-dc"), "1 x"),
     "xz": lambda kit: _content(kit, "xz", "raw.xz", ("xz", "-T0", "-dc"), "1 x"),
     "xz-multi": lambda kit: _content(kit, "xz-multi", "multi.raw.xz", ("xz", "-T0", "-dc"), "1.5 x"),
+    "clone-xfs": lambda kit: _reflink(kit, "xfs"),
+    "clone-btrfs": lambda kit: _reflink(kit, "btrfs"),
+    "clone-ext4": lambda kit: _sparse_copy(kit),
+    "overlay": lambda kit: _overlay(kit),
     "graph": _graph,
 }

@@ -45,6 +45,7 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from . import jsontext
 from .errors import StoreError
 from .formats import sparse
 from .progress import SILENT_METER
@@ -341,8 +342,8 @@ def link(source: Path, destination: Path) -> None:
 
 def _read(path: Path, kind: str) -> Receipt | None:
     try:
-        receipt = Receipt.from_json(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        receipt = Receipt.from_json(jsontext.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return receipt if receipt.kind == kind else None
 

@@ -17,7 +17,19 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"recipes", "errors", "model", "progress", "units"}),
     frozenset(
-        {"console", "names", "prune", "receipt", "reference", "roots", "settings", "tomledit", "tomlpos", "validate"}
+        {
+            "console",
+            "jsontext",
+            "names",
+            "prune",
+            "receipt",
+            "reference",
+            "roots",
+            "settings",
+            "tomledit",
+            "tomlpos",
+            "validate",
+        }
     ),
     frozenset({"formats"}),
     frozenset({"declare", "store"}),

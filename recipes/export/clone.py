@@ -149,9 +149,9 @@ def require(path: Path, wish: Wish, *, cache: Path) -> None:
 def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE, label: str = "clone") -> Cloned:
     """Make `path` a clone of the file `source` as `wish` says; for an overlay `source` is a RAW disk.
 
-    Another process may replace or delete `source` meanwhile. After an error there is nothing new at `path`; with
-    ``force`` either the old clone is there, or none, and never an overlay on a file that is not its own. A meter called
-    `label` is told what is copied.
+    Another process may replace or delete `source` meanwhile. After an error there is nothing new at `path`, after an
+    interrupt nothing or the whole clone; with ``force`` the old one may be there or none, and never an overlay on a
+    file that is not its own. A meter called `label` is told what is copied.
 
     Errors: `StoreError`, `NoSpace`, `LimitExceeded` for an overlay of a size that QCOW2 does not have.
     """
@@ -204,7 +204,9 @@ class _Job:
             try:
                 _publish(draft, self.path, force=self.wish.force)
             except BaseException:
-                base.unlink()
+                # A signal may come when the overlay has its name already, and then it needs its base.
+                if draft.exists() and not _same(draft, self.path):
+                    base.unlink()
                 raise
         return Cloned(self.path, base, method, size, written)
 
@@ -295,6 +297,13 @@ def _link(source: Path, draft: Path) -> bool:
             raise
         return False
     return True
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _written(draft: Path, method: Method) -> int:

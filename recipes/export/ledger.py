@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from recipes import jsontext
 from recipes.formats import fiemap, sparse
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def living(entry: Entry) -> list[Clone]:
     found: dict[Path, Clone] = {}
     for file in entry.clones.glob("*"):
         try:
-            record = Clone.from_json(json.loads(file.read_bytes()))
+            record = Clone.from_json(jsontext.loads(file.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             record = None
         if record is not None and record.lives():

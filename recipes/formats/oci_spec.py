@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from recipes import jsontext
 from recipes.errors import CorruptImage, printable
 from recipes.model import Digest
 
@@ -131,8 +132,8 @@ def parse(data: bytes, kind: type[T], where: str) -> T:
     Raise CorruptImage, which names `where`, for anything else.
     """
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = jsontext.loads(data)
+    except ValueError as error:
         raise CorruptImage(f"{where}: expected a JSON document: {error}") from error
     return _typed(value, kind, where)
 

@@ -14,13 +14,13 @@ BSD lines at Rocky and GNU lines at AlmaLinux.
 from __future__ import annotations
 
 import base64
-import json
 import re
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from recipes import jsontext
 from recipes.errors import ChecksumError, printable
 from recipes.model import DIGEST_LENGTHS, Digest
 from recipes.names import wildcard
@@ -275,8 +275,8 @@ _DIGESTS = {
 
 def _from_json(text: str) -> Iterator[_Entry]:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = jsontext.loads(text)
+    except ValueError as error:
         raise ChecksumError(
             f"the checksum list looks like JSON and is not: {error}", hint="the download was cut short, or is not JSON"
         ) from error

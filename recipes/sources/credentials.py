@@ -7,7 +7,6 @@ helpers is that of docker/docker-credential-helpers.
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes import jsontext
 from recipes.errors import FetchError
 from recipes.reference import DOCKER_HUB
 
@@ -71,7 +71,7 @@ def find(host: str, environ: Mapping[str, str] | None = None) -> Login | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())
+        config = jsontext.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -135,7 +135,7 @@ def _ask(helper: object, key: str) -> Login | None:
             return None
         raise CredentialError(f"{program} failed: {said[:200] or f'exit status {done.returncode}'}")
     try:
-        answer = json.loads(done.stdout)
+        answer = jsontext.loads(done.stdout)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, KeyError, TypeError):
         raise CredentialError(f"{program} did not answer with Username and Secret") from None

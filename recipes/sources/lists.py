@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
+from recipes import jsontext
 from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
 from recipes.names import tail
 from recipes.reference import SCHEME, Reference
@@ -52,7 +53,7 @@ class _Kept:
     @classmethod
     def load(cls, data: bytes) -> Self:
         """Read what `dump` wrote; raise ValueError, TypeError or KeyError where it is something else."""
-        fields = json.loads(data)
+        fields = jsontext.loads(data)
         return cls(
             str(fields["url"]),
             float(fields["confirmed"]),

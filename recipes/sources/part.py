@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from recipes import jsontext
 from recipes.formats import sparse
 from recipes.formats.sparse import CHUNK, SparseFile, disk_errors
 from recipes.model import Digest
@@ -204,7 +205,7 @@ class Part:
     def _read_sidecar(self) -> Origin | None:
         """Return the origin of the bytes; None where nothing readable says it, or they are for another digest."""
         try:
-            fields: dict[str, Any] = json.loads(self._sidecar.read_bytes())
+            fields: dict[str, Any] = jsontext.loads(self._sidecar.read_bytes())
             return Origin(**fields) if fields.pop("digest") == str(self.digest) else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None

@@ -7,13 +7,13 @@ distribution project's "Token Authentication Specification" and "Oauth2 Token Au
 from __future__ import annotations
 
 import ipaddress
-import json
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import parse_http_list
 
+from recipes import jsontext
 from recipes.errors import DigestMismatch, FetchError
 from recipes.formats.oci_spec import INDEXES, JSON_LIMIT, MANIFESTS
 from recipes.model import Digest
@@ -219,8 +219,8 @@ class Registry:
         with asked as answer:
             if answer.status != HTTPStatus.OK:
                 raise self._refusal(reference.host, answer, f"the token server {realm.netloc}: ")
-            with suppress(ValueError, AttributeError, RecursionError):
-                document = json.loads(_whole(answer, _MAX_TOKEN))
+            with suppress(ValueError, AttributeError):
+                document = jsontext.loads(_whole(answer, _MAX_TOKEN))
                 token = document.get("token") or document.get("access_token")
                 if isinstance(token, str):
                     return token
@@ -311,8 +311,8 @@ def _whole(answer: Answer, limit: int) -> bytes:
 def said_of(answer: Answer) -> str:
     """Return what the registry says of an error (distribution-spec, "Error Codes"), in one line that may be empty."""
     said: list[Any] = []
-    with suppress(FetchError, ValueError, RecursionError, AttributeError, TypeError, LookupError):
-        document = json.loads(_whole(answer, JSON_LIMIT))
+    with suppress(FetchError, ValueError, AttributeError, TypeError, LookupError):
+        document = jsontext.loads(_whole(answer, JSON_LIMIT))
         # The token server of Docker Hub has its own form.
         error = document["errors"][0] if "errors" in document else {"message": document["details"]}
         said = [error.get("code"), error.get("message")]

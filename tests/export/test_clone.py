@@ -226,6 +226,22 @@ class TestOverlay:
             assert (vm / "disk.base.raw").samefile(raw)
         assert not [name for name in names(vm) if name.startswith(".")]
 
+    @pytest.mark.parametrize("force", [False, True])
+    def test_interrupted_when_it_is_there(
+        self, raw: Path, vm: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+    ) -> None:
+        publish = module._publish
+
+        def interrupted(draft: Path, path: Path, *, force: bool) -> None:
+            publish(draft, path, force=force)
+            if path == vm / "disk":
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "_publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clone(raw, vm / "disk", Wish("qcow2", force=force))
+        assert names(vm) == {"disk", "disk.base.raw"}
+
     def test_a_base_that_is_in_the_way(self, raw: Path, vm: Path) -> None:
         base_of(vm / "disk").write_bytes(b"precious")
         with pytest.raises(StoreError, match=r"disk\.base\.raw exists already"):

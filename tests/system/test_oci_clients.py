@@ -8,8 +8,10 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -34,7 +36,6 @@ from tests.oracles import lack, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from recipes.formats.oci_archive import OciArchive
     from recipes.formats.tree import Tree
@@ -122,9 +123,10 @@ def same(path: Path, made: Made, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def podman() -> Iterator[tuple[str, ...]]:
     need("podman", "crun", "unshare")
-    folder = tmp_path_factory.mktemp("podman")
+    # Not below pytest's own: podman refuses a runroot of more than 50 characters.
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))
     storage = folder / "storage"
     try:
         yield ("podman", "--root", str(storage), "--runroot", str(folder / "run"))

@@ -101,6 +101,8 @@ class Crowd:
         self.folder = folder
         self.server = server
         self.expected = expected
+        #: What each image's file at the server ends in.
+        self.suffixes = {name: suffix for name, _, suffix in (file.partition(".") for file in served) if name in KINDS}
         self.tally = Tally()
         self.log = folder / "made"
         self.log.touch()

@@ -81,7 +81,7 @@ def main() -> int:
                 except Unavailable as reason:
                     missing.append(f"Not measured: {name}: {reason}.")
                     continue
-                table += measure.lines(row, measure.race(row, options.runs, _tell))
+                table += measure.lines(row, measure.race(row, options.runs, _tell, quick=options.quick))
     finally:
         shutil.rmtree(folder)
     print(_machine(), *missing, "", *table, *taken, sep="\n")

@@ -81,10 +81,10 @@ class Result:
         return min(walls), max(walls)
 
 
-def race(row: Row, runs: int, tell: Callable[[str], None]) -> list[Result]:
+def race(row: Row, runs: int, tell: Callable[[str], None], *, quick: bool = False) -> list[Result]:
     """Run the contenders of `row` in turn, `runs` times after one that warms up and compares; ours come first.
 
-    Raises CalledProcessError where a command fails.
+    With `quick` they do not begin alike, which is no measurement. Raises CalledProcessError where a command fails.
     """
     contenders = (*row.ours, *row.rivals, *row.parts)
     costs: dict[str, list[Cost]] = {each.label: [] for each in contenders}
@@ -92,6 +92,8 @@ def race(row: Row, runs: int, tell: Callable[[str], None]) -> list[Result]:
     try:
         for turn in range(runs + 1):
             for contender, output in zip(contenders, outputs, strict=True):
+                if not quick:
+                    _level()
                 cost = _run(contender, output, row.folder)
                 tell(f"{row.name} {turn}/{runs}: {contender.label}: {cost.wall:.3f} s")
                 if turn:
@@ -110,14 +112,18 @@ def race(row: Row, runs: int, tell: Callable[[str], None]) -> list[Result]:
     return [Result(each, tuple(costs[each.label])) for each in contenders]
 
 
-def _run(contender: Contender, output: Path, folder: Path) -> Cost:
-    command = [str(output) if word == "DST" else word for word in contender.command]
-    stdout = str(output) if contender.to_stdout else os.devnull
+def _level() -> None:
+    """Bring the machine to where each command is to find it."""
     # What the last one left to be written must not be paid for by the next.
     os.sync()
     # Nor what the host of a virtual machine took back while that was written: pages that were free for two seconds
     # (free page reporting) cost whoever touches them next up to ten times of what they cost otherwise.
     subprocess.run([sys.executable, "-I", "-S", "-c", _TOUCH], check=True)
+
+
+def _run(contender: Contender, output: Path, folder: Path) -> Cost:
+    command = [str(output) if word == "DST" else word for word in contender.command]
+    stdout = str(output) if contender.to_stdout else os.devnull
     launch = [sys.executable, "-I", "-S", _LAUNCH, stdout, *command]
     environ = {**os.environ, **contender.environ}
     # A terminal would make larder draw bars, which its rivals do not.

@@ -182,6 +182,7 @@ class TestTheDatabase:
         raw = declare(project)
         project.ok("list")
         project.ok("fetch:a")
+        project.hook("import recipes.graph.database as ours\nours._BUSY_MILLISECONDS = 100")
         with closing(sqlite3.connect(project.cache / "doit.db")) as database:
             database.execute("begin exclusive")
             project.ok("raw:a")

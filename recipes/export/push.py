@@ -40,8 +40,11 @@ LEVEL = 3
 #: Times that a blob which the registry loses is sent, and that the index is written while others write it.
 _ATTEMPTS = 3
 _INDEX_ATTEMPTS = 8
-#: Seconds, on average, before a second look at the index: long for who has read it and is about to write it.
-SETTLE = 0.3
+#: The second look at the index comes after this many times as long, on average, as it took to read and to write it:
+#: that is long for anybody who has read it before and is about to write it, near the registry or far from it.
+SETTLE = 10
+#: Seconds, on average, that it waits at the most.
+_MAX_SETTLE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +167,17 @@ class _Job:
             layer = Layer(self._digest(path), size)
         if self._has(layer.digest):
             return layer, 0
-        sent = self._upload().send(lambda: self._pieces(path))
-        if sent != layer.digest:
-            raise StoreError(
-                f"{self.label}: {path}: expected {layer.digest}, found {sent}",
-                hint=f"`doit verify {self.receipt.image}` repairs it",
-            )
+        try:
+            self._upload().send(lambda: self._pieces(path), layer.digest)
+        except (FetchError, UploadLost):
+            with self._reading(path):
+                found = digest_of(path, "sha256")
+            if found != layer.digest:
+                raise StoreError(
+                    f"{self.label}: {path}: expected {layer.digest}, found {found}",
+                    hint=f"`doit verify --repair {self.receipt.image}` rebuilds it",
+                ) from None
+            raise
         return layer, size
 
     def _send_config(self) -> None:
@@ -254,6 +262,7 @@ def _publish(
         meter.advance(0)
 
     for _ in range(_INDEX_ATTEMPTS):
+        began = time.monotonic()
         present = _patiently(tag, lambda: registry.find(tag), label, progress, tick)
         try:
             wanted = share.index(present, entries)
@@ -267,7 +276,7 @@ def _publish(
             raise FetchError(
                 f"{label}: {tag}: {error.message}", hint="something else was pushed under this tag; delete it there"
             ) from error
-        _sleep(SETTLE * random.uniform(0.5, 1.5), tick)
+        _sleep(min(SETTLE * (time.monotonic() - began), _MAX_SETTLE) * random.uniform(0.5, 1.5), tick)
     raise FetchError(f"{label}: {tag}: what was written to it {_INDEX_ATTEMPTS} times was replaced each time")
 
 

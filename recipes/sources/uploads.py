@@ -104,32 +104,34 @@ class Upload:
         #: Bytes of the blob that were sent.
         self.size = 0
 
-    def send(self, pieces: Callable[[], Generator[bytes]]) -> Digest:
+    def send(self, pieces: Callable[[], Generator[bytes]], digest: Digest | None = None) -> Digest:
         """Send a blob and return its digest; `pieces` gives all of it, in pieces of any length, once for each attempt.
 
-        It must give the same each time, and raise no OSError: that is one of the connection here.
+        It must give the same each time, and raise no OSError: that is one of the connection here. With `digest` the
+        blob is not hashed here: it is the registry that compares, and refuses another.
         """
         self._persevere(self._begin)
-        digest = self._persevere(lambda: self._send(pieces))
-        self._persevere(lambda: self._finish(digest))
-        return digest
+        found = self._persevere(lambda: self._send(pieces, digest))
+        self._persevere(lambda: self._finish(found))
+        return found
 
     def _begin(self) -> None:
         accept = (HTTPStatus.ACCEPTED,)
         with self._registry.ask("POST", self._repository, "blobs/uploads/", accept=accept, data=b"") as answer:
             self._follow(answer)
 
-    def _send(self, pieces: Callable[[], Generator[bytes]]) -> Digest:
-        """Send what the registry does not have yet."""
+    def _send(self, pieces: Callable[[], Generator[bytes]], known: Digest | None) -> Digest:
+        """Send what the registry does not have yet, and return the digest of the whole."""
         kept = self._kept() if self._attempts else 0
         self._attempts += 1
-        digest = hashlib.sha256()
+        hasher = hashlib.sha256()
 
         def left() -> Generator[bytes]:
             self.size = 0
             with closing(pieces()) as source:
                 for piece in source:
-                    digest.update(piece)
+                    if known is None:
+                        hasher.update(piece)
                     new = piece[max(0, kept - self.size) :]
                     self.size += len(piece)
                     for at in range(0, len(new), PIECE):
@@ -142,7 +144,7 @@ class Upload:
                 raise UploadLost(f"expected the registry to have {self.size} bytes of an upload at most, found {kept}")
             if first is not None:
                 self._patch(chain((first,), body))
-        return Digest("sha256", digest.hexdigest())
+        return known or Digest("sha256", hasher.hexdigest())
 
     def _patch(self, body: Iterator[bytes]) -> None:
         headers = {"Content-Type": "application/octet-stream"}

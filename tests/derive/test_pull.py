@@ -33,7 +33,7 @@ DISK = disk("thing", 12 << 20)[: 11 << 20] + os.urandom(1 << 20)
 
 @pytest.fixture(autouse=True)
 def _quickly(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SETTLE", 0.001)
+    monkeypatch.setattr(push, "SETTLE", 0)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ REPOSITORY = "acme/thing"
 
 @pytest.fixture(autouse=True)
 def _quickly(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SETTLE", 0.01)
+    monkeypatch.setattr(push, "SETTLE", 1)
 
 
 @pytest.fixture

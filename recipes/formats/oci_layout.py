@@ -130,7 +130,7 @@ class _Folder:
             return None
         if name not in self._open:
             try:
-                fd = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                fd = _open_beneath(self._path, name)
             except FileNotFoundError:
                 return None
             status = os.fstat(fd)
@@ -138,6 +138,24 @@ class _Folder:
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptImage(f"{self._path / name}: expected a regular file")
         return self._open[name]
+
+
+def _open_beneath(folder: Path, name: str) -> int:
+    """Open the file `name` in `folder` for reading; a symbolic link on the way is an OSError, as at its end."""
+    *parents, last = name.split("/")
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    at = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        for each in parents:
+            below = os.open(each, flags | os.O_DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(last, flags, dir_fd=at)
+    except OSError as error:
+        error.filename = str(folder / name)
+        raise
+    finally:
+        os.close(at)
 
 
 class _Archive:

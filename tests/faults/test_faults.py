@@ -21,6 +21,7 @@ from tests.graph.project import MiB, Project, Result, disk
 from tests.graph.test_verify import damage
 from tests.mounts import mounted
 from tests.oracles import lack, need
+from tests.system.debian import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,43 @@ class TestAFullDisk:
         (small / "ballast").unlink()
         project.ok("oci:r", "vhdx:r")
         project.ok("verify")
+
+
+class TestAQuota:
+    """There is room on the disk, and none for this cache: nothing says so before a write fails."""
+
+    @pytest.fixture
+    def limited(self, tmp_path: Path) -> Iterator[Path]:
+        need("mkfs.btrfs", "btrfs")
+        image = tmp_path / "btrfs"
+        image.touch()
+        os.truncate(image, 256 * MiB)
+        run("mkfs.btrfs", "-q", image)
+        with mounted(image, "rw") as top:
+            run("btrfs", "subvolume", "create", top / "limited")
+            run("btrfs", "quota", "enable", top)
+            yield top / "limited"
+
+    #: MiB that the quota allows, and the step that they are not enough for.
+    ALLOWED = ((2, "fetch:"), (7, "content:"), (32, None))
+
+    @pytest.mark.parametrize(("allowed", "fails"), ALLOWED)
+    def test_of_every_size(self, project: Project, limited: Path, allowed: int, fails: str | None) -> None:
+        move(project, limited / "cache")
+        data = os.urandom(6 * MiB)
+        project.declare("a", gzip.compress(data, 1), "a.raw.gz", derive=["raw"])
+        project.ok("list")
+        run("btrfs", "qgroup", "limit", f"{allowed}M", limited)
+        result = project.doit("raw:a")
+        if fails:
+            clear(result, fails, "Disk quota exceeded", "free some space there")
+        else:
+            assert result.status == 0, result
+        assert not list(project.cache.rglob(".tmp-*"))
+        run("btrfs", "qgroup", "limit", "none", limited)
+        project.ok("raw:a")
+        assert (project.entry("a") / "disk.raw").read_bytes() == data
+        assert project.files("a") == {"disk.raw", "raw.json"}
 
 
 class TestACacheThatCannotBeWrittenTo:

@@ -395,6 +395,17 @@ class TestHostile:
         with pytest.raises(UnsupportedFeature, match=r"expected version 1.0.0, found '2.0.0'"):
             read(path)
 
+    @pytest.mark.parametrize("linked", ["blobs", "blobs/sha256", "index.json"])
+    def test_a_folder_that_leads_elsewhere(self, path: Path, linked: str) -> None:
+        layout = Layout()
+        layout.write(path.with_name("tar"), layout.image(ONE))
+        write_folder(path, layout.files)
+        read(path)
+        (path / linked).rename(path.with_name("elsewhere"))
+        (path / linked).symlink_to(path.with_name("elsewhere"))
+        with pytest.raises(StoreError, match=f"{path / linked}.*: (Not a directory|Too many levels)"):
+            read(path)
+
     def test_blobs_that_are_no_files(self, path: Path) -> None:
         layout = Layout()
         image = layout.image(ONE)

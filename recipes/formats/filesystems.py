@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .ext4_layout import MAGIC, SUPERBLOCK_OFFSET, Compat, Incompat, RoCompat, Superblock
+from .ext4_layout import MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Compat, Incompat, RoCompat, Superblock
 from .probe import Magic
 
 #: ext2, ext3 and ext4: `recipes.formats.ext4_read` reads them.
@@ -56,7 +56,9 @@ def detect(fd: int, start: int, size: int) -> str | None:
     return None
 
 
-def _ext(head: bytes) -> str:
+def _ext(head: bytes) -> str | None:
+    if len(head) < SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE:
+        return None
     superblock = Superblock.unpack(head[SUPERBLOCK_OFFSET:])
     incompat = superblock.feature_incompat & ~int(_EXT3_INCOMPAT)
     if superblock.rev_level and (incompat or superblock.feature_ro_compat & ~int(_EXT3_RO_COMPAT)):

@@ -66,7 +66,7 @@ def test_what_is_known_by_its_magic(tmp_path: Path, offset: int, magic: bytes, n
     assert detect(disk) == name
 
 
-@pytest.mark.parametrize("data", [b"", b"x", bytes(MiB), b"\xc3\x14\x9e"])
+@pytest.mark.parametrize("data", [b"", b"x", bytes(MiB), b"\xc3\x14\x9e", bytes(1080) + b"\x53\xef" + bytes(300)])
 def test_nothing_that_is_known(tmp_path: Path, data: bytes) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(MiB) + data)

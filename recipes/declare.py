@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from . import __version__, tomlpos, validate
 from .errors import DeclarationError
@@ -447,6 +448,11 @@ class _Reader:
             )
             self._wrong(path, f"expected a url that begins with {expected}, got {quoted(url)}")
             return
+        try:
+            _ = urlsplit(url).port
+        except ValueError as error:
+            self._wrong(path, f"{quoted(url)} is not a url: {error}")
+            return
         folder, name, query = match.groups(default="")
         if not name:
             self._wrong(path, f"expected the url of a file, got {quoted(url)}, a folder's")
@@ -463,9 +469,11 @@ class _Reader:
             self._wrong(path, f"expected a file name, or the end of a path such as release-*/NAME, got {quoted(value)}")
             return value
         for url in urls:
-            # What the list names takes the place of the url's end, which must have been found in the same way.
-            if not ends_with(url, value):
-                self._wrong(path, f"{quoted(value)} is not what {quoted(url)} ends with")
+            # What the list names takes the place of the url's end, which must have been found in the same way. What is
+            # wrong with the url itself is told already.
+            with contextlib.suppress(ValueError):
+                if not ends_with(url, value):
+                    self._wrong(path, f"{quoted(value)} is not what {quoted(url)} ends with")
         return value
 
     def _vhdx_size(self, path: tomlpos.Path, value: object) -> int:

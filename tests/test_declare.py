@@ -346,6 +346,14 @@ LIST = 'checksums = "https://h.example/LIST"\n'
             'images.a.x86_64.pattern: "v*/a" is not what "https://h/a" ends with',
         ),
         (
+            f"[images.a.x86_64]\nurl = §'https://[h/a.img'\n{LIST}pattern = 'b.img'",
+            'images.a.x86_64.url: "https://[h/a.img" is not a url: Invalid IPv6 URL',
+        ),
+        (
+            f"[images.a.x86_64]\nurl = §'https://h:70000/a.img'\n{LIST}",
+            'images.a.x86_64.url: "https://h:70000/a.img" is not a url: Port out of range 0-65535',
+        ),
+        (
             f"{VALID}{LIST}pattern = §'/a.img'",
             'images.a.x86_64.pattern: expected a file name, or the end of a path such as release-*/NAME, got "/a.img"',
         ),

@@ -17,14 +17,13 @@ from http import HTTPStatus
 from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, TypeAlias
-from urllib.parse import urljoin, urlsplit
 from urllib.request import url2pathname
 
 from recipes import __version__
 from recipes.errors import FetchError, OfflineError
 
 from .retry import Retryable
-from .urls import shown
+from .urls import join, shown, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -151,10 +150,7 @@ class Client:
 
         Errors: OfflineError, `Retryable`, and FetchError for what trying again does not help.
         """
-        try:
-            scheme = urlsplit(url).scheme
-        except ValueError as error:
-            raise FetchError(f"not a url: {error}") from error
+        scheme = split(url).scheme
         if scheme == "file":
             with _open_file(url, headers or {}) as answer:
                 yield answer
@@ -220,9 +216,9 @@ def _check_redirect(response: requests.Response, *_: object, **__: object) -> No
         return
     # requests reads the body of a redirect to its end before it goes on; that may be without end.
     response.raw.close()
-    target = urljoin(response.url, response.headers["Location"])
-    allowed = ("https",) if urlsplit(response.url).scheme == "https" else ("http", "https")
-    if urlsplit(target).scheme not in allowed:
+    target = join(response.url, response.headers["Location"])
+    allowed = ("https",) if split(response.url).scheme == "https" else ("http", "https")
+    if split(target).scheme not in allowed:
         raise FetchError(f"refused to follow a redirect to {shown(target)!r}: only {' or '.join(allowed)} is expected")
 
 
@@ -265,7 +261,7 @@ def _open_http(session: requests.Session, request: _Request, accept: Collection[
 
 @contextmanager
 def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.netloc not in ("", "localhost"):
         raise FetchError(
             f"a file url names a file of this machine, and this one names the host {parts.hostname}",

@@ -10,7 +10,7 @@ import ipaddress
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import parse_http_list
 
 from recipes import jsontext
@@ -23,6 +23,7 @@ from . import credentials
 from .http import Client, refusal
 from .manifests import digest_of
 from .retry import Retryable, first_of
+from .urls import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -132,7 +133,7 @@ class Registry:
         `what` is the url from that of the repository on, or a Location that the registry gave; `data` is the body. One
         that is streamed is not sent again with a newer token: that it is wanted is a `Retryable` then.
         """
-        url = urljoin(self.url_of(reference), what)
+        url = join(self.url_of(reference), what)
         ours = _origin(self.url_of(reference))
         key = (reference.host, reference.name)
         for renewed in (False, True):
@@ -190,7 +191,7 @@ class Registry:
 
     def _token(self, reference: Reference, challenge: Mapping[str, str], login: Login | None) -> str:
         """Get a token from the server that the challenge names; an anonymous one where nobody is logged in."""
-        realm = urlsplit(challenge.get("realm", ""))
+        realm = split(challenge.get("realm", ""))
         unsafe = realm.netloc not in self._declared and not is_loopback(realm.netloc)
         if realm.scheme != "https" and not (realm.scheme == "http" and not unsafe):
             raise FetchError(f"expected the https url of a token server, got {challenge.get('realm', '')!r}")
@@ -271,7 +272,7 @@ def manifest_of(reference: Reference) -> str:
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     """Return scheme, host and port of `url`, whether or not it spells the port out."""
-    parts = urlsplit(url)
+    parts = split(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 

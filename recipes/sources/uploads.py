@@ -14,14 +14,13 @@ from contextlib import closing, contextmanager
 from http import HTTPStatus
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
 
 from recipes.errors import FetchError, LarderError
 from recipes.model import Digest
 
 from .registry import manifest_of, said_of
 from .retry import Retryable, first_of
-from .urls import shown
+from .urls import join, shown, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -166,7 +165,7 @@ class Upload:
 
     def _finish(self, digest: Digest) -> None:
         assert self._location is not None, "send begins the upload"
-        location = f"{self._location}{'&' if urlsplit(self._location).query else '?'}digest={digest}"
+        location = f"{self._location}{'&' if split(self._location).query else '?'}digest={digest}"
         # One that was gone on with may have been so elsewhere than the registry said.
         accept = (HTTPStatus.CREATED, *(_LOST if self._attempts > 1 else ()))
         try:
@@ -203,8 +202,8 @@ class Upload:
         location = answer.headers.get("Location")
         if location is None and self._location is None:
             raise FetchError("the registry does not say where to send a blob")
-        self._location = urljoin(answer.url, location or self._location or "")
-        if urlsplit(answer.url).scheme == "https" and urlsplit(self._location).scheme != "https":
+        self._location = join(answer.url, location or self._location or "")
+        if split(answer.url).scheme == "https" and split(self._location).scheme != "https":
             raise FetchError(f"refused to send a blob to {shown(self._location)!r}: only https is expected")
 
     def _persevere(self, attempt: Callable[[], T]) -> T:

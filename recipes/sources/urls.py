@@ -1,9 +1,12 @@
-"""Urls: how they are shown, and where else the same bytes are."""
+"""Urls: how they are read and shown, and where else the same bytes are."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from recipes.errors import FetchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +15,24 @@ if TYPE_CHECKING:
 def shown(text: str) -> str:
     """Return `text`, a url or a message with urls in it, as people and files may see it: without credentials."""
     return re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
+
+
+def split(url: str) -> SplitResult:
+    """Return the parts of `url`, whose host and port can be asked for; raise FetchError where it is no url."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise FetchError(f"{shown(url)!r} is not a url: {error}") from error
+    return parts
+
+
+def join(base: str, url: str) -> str:
+    """Return `url`, which may be relative to `base` (RFC 3986, 5.2); raise FetchError where it is no url."""
+    try:
+        return urljoin(base, url)
+    except ValueError as error:
+        raise FetchError(f"{shown(url)!r} is not a url: {error}") from error
 
 
 def with_mirrors(urls: Sequence[str], mirrors: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

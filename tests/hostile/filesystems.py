@@ -208,11 +208,14 @@ def _damage_image(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     return tar(*(file(name, data) for name, data in files.items()))
 
 
-def _renamed(files: dict[str, bytes], name: str, data: bytes) -> dict[str, bytes]:
-    """Put `data` in the place of a file; where that is a blob, what refers to it is rewritten, as far as it goes."""
+def _renamed(files: dict[str, bytes], name: str, data: bytes, depth: int = 4) -> dict[str, bytes]:
+    """Put `data` in the place of a file; where that is a blob, what refers to it is rewritten.
+
+    No further than documents refer to each other in a valid image: in a hostile one that may go round for ever.
+    """
     old = files[name]
     files = {**files, name: data}
-    if not name.startswith("blobs/"):
+    if not depth or not name.startswith("blobs/"):
         return files
     before, after = hashlib.sha256(old).hexdigest(), hashlib.sha256(data).hexdigest()
     files[name.replace(before, after)] = files.pop(name)
@@ -220,7 +223,7 @@ def _renamed(files: dict[str, bytes], name: str, data: bytes) -> dict[str, bytes
         if before.encode() in document and document[:1] in (b"{", b"["):
             text = document.replace(before.encode(), after.encode())
             text = text.replace(b'"size": %d' % len(old), b'"size": %d' % len(data))
-            files = _renamed(files, other, text)
+            files = _renamed(files, other, text, depth - 1)
     return files
 
 

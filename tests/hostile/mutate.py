@@ -216,10 +216,16 @@ def _value(rng: Random) -> Any:
 
 
 def damage_document(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """Return a JSON document with some of its values replaced, moved or left out; sometimes its bytes changed."""
+    """Return a JSON document with some of its values replaced, moved or left out; sometimes its bytes changed.
+
+    What is no JSON document any more has its bytes changed again.
+    """
     if rng.random() < 0.25:
         return damage_text(rng, data, others)
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return damage_text(rng, data, others)
     for _ in range(rng.choice((1, 1, 2, 4))):
         document = _change(rng, document)
     return json.dumps(document).encode("utf-8", "surrogatepass")[:LONGEST]

@@ -122,6 +122,14 @@ def test_escaped_urls() -> None:
     assert parse(text).lookup("a+b.img").url == "https://example.org/a%2Bb.img"
 
 
+def test_a_location_that_is_no_url_is_passed_over() -> None:
+    text = json.dumps([{"url": "https://[example.org/a.img", "sha256": A}, {"url": "b.img", "sha256": A}])
+    listed = parse(text)
+    assert listed.lookup("b.img").digest
+    with pytest.raises(ChecksumError):
+        listed.lookup("a.img")
+
+
 def test_simplestreams_newest_version_by_pattern() -> None:
     streams = parse((LISTS / "ubuntu-simplestreams.json").read_text())
     listed = streams.lookup(f"release-*/{NOBLE}")

@@ -314,11 +314,11 @@ class TestTokens:
         with running(Fake(tokens)) as (server, registry), pytest.raises(FetchError, match="answered without a token"):
             manifest(server, registry)
 
-    @pytest.mark.parametrize("realm", ["http://tokens.example/token", "ftp://127.0.0.1/", "", "/token"])
+    @pytest.mark.parametrize("realm", ["http://tokens.example/token", "ftp://127.0.0.1/", "", "/token", "https://[t/"])
     def test_a_server_that_must_not_see_a_password(self, realm: str, nobody: Path) -> None:
         with running(Fake(Tokens(f'Bearer realm="{realm}"'))) as (server, registry):
             login(nobody, host(server))
-            with pytest.raises(FetchError, match="expected the https url of a token server"):
+            with pytest.raises(FetchError, match="expected the https url of a token server|is not a url"):
                 manifest(server, registry)
 
     def test_a_challenge_that_says_little(self) -> None:

@@ -167,6 +167,16 @@ class TestUploads:
                 upload.send(pieces)
             assert [seen.method for seen in server.seen if "uploads" in seen.path][:1] == ["POST"]
 
+    def test_one_that_sends_it_nowhere(self) -> None:
+        def hook(exchange: Exchange) -> bool:
+            if exchange.command != "POST":
+                return False
+            exchange.reply(202, Location="https://[nowhere/")
+            return True
+
+        with running(Keeping(hook)) as (_, registry, repository), pytest.raises(FetchError, match="is not a url"):
+            send(registry, repository)
+
     @pytest.mark.parametrize("status", [307, 308])
     def test_one_that_sends_it_elsewhere(self, status: int) -> None:
         def hook(exchange: Exchange) -> bool:

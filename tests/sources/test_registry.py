@@ -318,7 +318,7 @@ class TestTokens:
     def test_a_server_that_must_not_see_a_password(self, realm: str, nobody: Path) -> None:
         with running(Fake(Tokens(f'Bearer realm="{realm}"'))) as (server, registry):
             login(nobody, host(server))
-            with pytest.raises(FetchError, match="expected the https url of a token server|is not a url"):
+            with pytest.raises(FetchError, match=r"expected the https url of a token server|is not a url"):
                 manifest(server, registry)
 
     def test_a_challenge_that_says_little(self) -> None:

@@ -22,7 +22,7 @@ from recipes.errors import ImageError
 from recipes.model import BlockHash
 
 from .parallel import share
-from .sparse import CHUNK, data_units
+from .sparse import CHUNK, data_chunks, data_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,13 +101,6 @@ def of_file(path: Path, *, jobs: int, meter: Meter) -> BlockHash:
                 hasher.update(start, view)
                 meter.advance(len(view))
 
-        meter.expect(sum(stop - start for start, stop in _chunks(fd, size)))
-        share(_chunks(fd, size), worker, jobs=jobs)
+        meter.expect(sum(stop - start for start, stop in data_units(fd, size, BLOCK_SIZE)))
+        share(data_chunks(fd, size, BLOCK_SIZE), worker, jobs=jobs)
     return hasher.result(size)
-
-
-def _chunks(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the data of a file as ``(start, stop)`` ranges of whole blocks, `CHUNK` bytes at the most, none twice."""
-    for start, stop in data_units(fd, size, BLOCK_SIZE):
-        for at in range(start, stop, CHUNK):
-            yield at, min(at + CHUNK, stop)

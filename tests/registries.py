@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 import tarfile
@@ -152,6 +153,7 @@ class Keeping:
         #: By tag and by digest, with their media types.
         self.manifests: dict[str, dict[str, tuple[bytes, str]]] = defaultdict(dict)
         self.uploads: dict[str, bytearray] = {}
+        self._numbers = itertools.count()
         #: What an upload's Location begins with.
         self.elsewhere = ""
 
@@ -205,7 +207,7 @@ class Keeping:
             self.blobs[name][query["mount"]] = mounted
             exchange.reply(201)
             return
-        upload = f"u{len(self.uploads)}"
+        upload = f"u{next(self._numbers)}"
         self.uploads[upload] = bytearray()
         exchange.reply(202, Location=self._location(name, upload), Range="0-0")
 

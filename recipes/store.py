@@ -239,9 +239,9 @@ class Held:
             file.flush()
             os.fsync(file.fileno())
         path.replace(self.entry.artifact(receipt.kind))
-        _sync_folder(self.entry.path)
+        sync_folder(self.entry.path)
         pending.replace(self.entry.path / f"{receipt.kind}.json")
-        _sync_folder(self.entry.path)
+        sync_folder(self.entry.path)
         return receipt
 
     def restamp(self, receipt: Receipt) -> None:
@@ -357,7 +357,7 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make renames in `path` durable (POSIX leaves it to fsync of the folder)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

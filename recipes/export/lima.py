@@ -32,6 +32,7 @@ from recipes.formats import sparse
 from recipes.formats.probe import probe
 from recipes.formats.qcow2_header import Header, ImageFile, read_header
 from recipes.model import DIGEST_LENGTHS, Digest
+from recipes.store import sync_folder
 from recipes.units import MAX_SIZE
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def place(cache: Path, url: str, supply: Supply, progress: Progress) -> None:
     with _locked(entry, progress), progress.meter("Lima's cache") as meter:
         _clear(entry)
         # Or a loss of power might bring the old data back beside the new RAW.
-        _sync_folder(entry)
+        sync_folder(entry)
         newest = None
         if supply.raw is not None:
             path, digest = supply.raw
@@ -128,7 +129,7 @@ def place(cache: Path, url: str, supply: Supply, progress: Progress) -> None:
         draft = entry / f"data{_TEMPORARY}"
         _hand_over(supply.wrapper, draft, newest, meter)
         draft.replace(entry / "data")
-        _sync_folder(entry)
+        sync_folder(entry)
         # The one that is asked for comes last: an entry that claims it lacks nothing.
         for digest in reversed(supply.digests):
             _write(entry / f"{digest.algorithm}.digest", str(digest))
@@ -220,15 +221,7 @@ def _write(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     draft.chmod(_FILE_MODE)
     draft.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 @contextmanager

@@ -43,11 +43,6 @@ ARM = image(*LAYERS[:1], arch="arm64")
 BLOBS = [each["digest"] for each in (json.loads(IMAGE.data)["config"], *json.loads(IMAGE.data)["layers"])]
 
 
-@pytest.fixture
-def part(tmp_path: Path) -> Path:
-    return tmp_path / "wrapper.part"
-
-
 def thing(server: Server) -> str:
     return f"oci://127.0.0.1:{server.port}/acme/thing:ignored"
 

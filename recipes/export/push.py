@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from recipes.derive.verify import digest_of
 from recipes.errors import CorruptImage, FetchError, StoreError
@@ -78,16 +78,17 @@ def push(
     plain = {namespace.host} if namespace.plain else ()
     label = f"push:{entry.image}"
     with Registry(offline=offline, plain=plain, push=True) as registry:
-        done, entries = [], []
+        done: list[Pushed] = []
+        manifests: dict[Reference, bytes] = {}
         for receipt in receipts:
             others = [namespace.repository(name) for name in twins.get(receipt.kind, ())]
             with progress.meter(f"{label}: {receipt.kind}") as meter:
                 job = _Job(registry, tag, entry, receipt, jobs, progress, _Attempts(meter), label)
                 manifest, sent = job.run(others)
             done.append(Pushed(receipt.kind, tag.tag_of(receipt.key), sent))
-            entries.append(share.entry(manifest))
+            manifests[done[-1].reference] = manifest
         with progress.meter(f"{label}: {tag.tag}") as meter:
-            _publish(registry, tag, entries, progress, meter, label)
+            _publish(registry, tag, manifests, progress, meter, label)
     return done
 
 
@@ -137,22 +138,23 @@ class _Job:
 
     def _present(self, target: Reference) -> bytes | None:
         """Return the manifest in the registry, where it is one of this artifact and its blob is there as well."""
-        manifest = self.registry.find(target)
-        with suppress(CorruptImage):
-            if manifest is not None and (found := share.read(manifest)).receipt.key == self.receipt.key:
-                return manifest if uploads.exists(self.registry, target.pinned(found.layer.digest)) else None
-        return None
+        manifest = _find(self.registry, target)
+        if manifest is None:
+            return None
+        layer = target.pinned(share.read(manifest).layer.digest)
+        return manifest if uploads.exists(self.registry, layer) else None
 
     def _mounted(self, twins: Sequence[Reference]) -> Layer | None:
         """Return the layer that another repository had; None where it has to be sent."""
         # To take it is a kindness of the registry: what is wrong shows again with what follows.
-        with suppress(FetchError, CorruptImage):
+        with suppress(FetchError):
             for twin in twins:
-                manifest = self.registry.find(twin.tag_of(self.receipt.key))
-                if manifest is None or (shared := share.read(manifest)).receipt.key != self.receipt.key:
+                manifest = _find(self.registry, twin.tag_of(self.receipt.key))
+                if manifest is None:
                     continue
-                if uploads.mount(self.registry, self.repository.pinned(shared.layer.digest), twin):
-                    return shared.layer
+                layer = share.read(manifest).layer
+                if uploads.mount(self.registry, self.repository.pinned(layer.digest), twin):
+                    return layer
         return None
 
     def _send_layer(self) -> tuple[Layer, int]:
@@ -249,21 +251,42 @@ class _Attempts:
         self.advance(-self._done)
 
 
-def _publish(
-    registry: Registry, tag: Reference, entries: Sequence[dict[str, Any]], progress: Progress, meter: Meter, label: str
-) -> None:
-    """Have the index under the moving tag name `entries`, beside what others have put there.
+def _find(registry: Registry, target: Reference) -> bytes | None:
+    """Return the manifest under a tag that is a key, where it is one of an artifact with that key."""
+    manifest = registry.find(target)
+    with suppress(CorruptImage):
+        if manifest is not None and share.read(manifest).receipt.key == target.tag:
+            return manifest
+    return None
 
-    Registries do not compare and swap, so it is read again after it was written. What two pushers at once still lose
+
+def _publish(
+    registry: Registry,
+    tag: Reference,
+    manifests: Mapping[Reference, bytes],
+    progress: Progress,
+    meter: Meter,
+    label: str,
+) -> None:
+    """Have the index under the moving tag name `manifests`, by their tags, beside what others have put there.
+
+    Registries do not compare and swap, so it is read again after it was written. Whoever has pushed the same meanwhile
+    has a manifest of its own: the one that is under the key is meant then, by both. What two pushers at once still lose
     is put back by the next push of it, even where that finds nothing to send.
     """
 
     def tick() -> None:
         meter.advance(0)
 
-    for _ in range(_INDEX_ATTEMPTS):
+    def find(target: Reference) -> bytes | None:
+        return _patiently(target, lambda: _find(registry, target), label, progress, tick)
+
+    for attempt in range(_INDEX_ATTEMPTS):
         began = time.monotonic()
         present = _patiently(tag, lambda: registry.find(tag), label, progress, tick)
+        if attempt > 1:
+            manifests = {target: find(target) or manifest for target, manifest in manifests.items()}
+        entries = [share.entry(manifest) for manifest in manifests.values()]
         try:
             wanted = share.index(present, entries)
             if wanted == present:

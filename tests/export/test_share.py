@@ -324,6 +324,27 @@ class TestTwoAtOnce:
             machine.push()
         assert kinds_of(keeping) == ["raw", "fetch"]
 
+    def test_one_that_insists_on_its_own_manifest_of_the_same_key(self, tmp_path: Path) -> None:
+        """Its manifest is under the key, so that is the one which the index is to name, for both."""
+
+        def hook(exchange: Exchange) -> bool:
+            latest = exchange.path.endswith("/latest")
+            if exchange.command == "GET" and latest and "latest" in (stored := keeping.manifests[REPOSITORY]):
+                ours = json.loads(stored[machine.key()][0])
+                ours["annotations"]["org.opencontainers.image.created"] = "2026-01-01T00:00:00Z"
+                theirs = json.dumps(ours).encode()
+                manifest = (theirs, "application/vnd.oci.image.manifest.v1+json")
+                stored[machine.key()] = stored[sha256(theirs)] = manifest
+                index = share.index(None, [share.entry(theirs)])
+                stored["latest"] = (index, "application/vnd.oci.image.index.v1+json")
+            return False
+
+        with made(tmp_path, keeping=Keeping(hook)) as (keeping, server, machine):
+            machine.push()
+            assert sum(seen.method == "PUT" and seen.path.endswith("/latest") for seen in server.seen) == 2
+        (entry,) = json.loads(keeping.manifests[REPOSITORY]["latest"][0])["manifests"]
+        assert keeping.manifests[REPOSITORY][machine.key()] == keeping.manifests[REPOSITORY][entry["digest"]]
+
     def test_one_that_never_lets_go(self, tmp_path: Path) -> None:
         def hook(exchange: Exchange) -> bool:
             if exchange.command == "GET" and exchange.path.endswith("/latest"):

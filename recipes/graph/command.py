@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import DoitCmdBase
@@ -42,6 +43,13 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
         if not workspace.is_open():
             raise InvalidCommand(f"`{self.name}` is larder's; this dodo.py is not")
         return workspace.current()
+
+
+def end_with_reader() -> None:
+    """Let whoever stops reading end this process, as any filter: doit's own commands would end in a traceback."""
+    # Windows has no such signal, and only the main thread may set handlers.
+    with suppress(AttributeError, ValueError):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def show(text: str) -> None:

@@ -7,11 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_help import Help as DoitHelp
+from doit.exceptions import InvalidCommand
 
 from recipes.console import tell
 from recipes.derive.engine import RECIPES
 from recipes.derive.oci import reference
 from recipes.graph import workspace
+from recipes.graph.command import end_with_reader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,6 +81,12 @@ An OCI image layout and docker archive in one: {path}
 class Help(DoitHelp):  # type: ignore[misc]
     """doit's help, with what larder's artifacts are for."""
 
+    def execute(self, params: Any, args: list[str]) -> int:
+        """Print what is asked for."""
+        end_with_reader()
+        status: int = super().execute(params, args)
+        return status
+
     def print_usage(self, cmds: Any) -> None:
         """Print how doit is used, and how larder's help is asked for."""
         super().print_usage(cmds)
@@ -88,7 +96,10 @@ class Help(DoitHelp):  # type: ignore[misc]
     def _execute(self, pos_args: list[str]) -> bool:
         """Print the help of a task, and what its artifact is for."""
         known: bool = super()._execute(pos_args)
-        kind, _, name = pos_args[0].partition(":")
+        kind, colon, name = pos_args[0].partition(":")
+        if colon and not known:
+            # Commands have no colon in their names, so it is not doit's usage that was asked for.
+            raise InvalidCommand(f"there is no task {pos_args[0]}; `doit list` shows them")
         if known and kind in RECIPES and workspace.is_open() and name in workspace.current().images:
             space = workspace.current()
             path = space.session.store.entry(space.images[name]).artifact(kind)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import signal
+import subprocess
 from typing import TYPE_CHECKING, Any
 
-from tests.graph.project import MiB, disk
+import pytest
+
+from tests.graph.project import DOIT, MiB, disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,3 +119,16 @@ def test_the_commands_stay_out_of_other_projects(tmp_path: Path) -> None:
     done = subprocess.run([DOIT, "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "this dodo.py is not" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("list",), ("help",), ("help", "list"), ("status",)])
+def test_whoever_stops_reading_is_told_no_more(project: Project, words: tuple[str, ...]) -> None:
+    project.declare("a", disk("a"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [DOIT, *words], cwd=project.folder, env=project.environ, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert done.returncode in (0, -signal.SIGPIPE)
+    assert done.stderr == ""

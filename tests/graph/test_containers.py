@@ -123,6 +123,8 @@ def test_help_shows_the_next_command(rootfs: Project) -> None:
     assert "wsl.exe --import-in-place a " in rootfs.ok("help", "vhdx:a")
     assert "doit help KIND:IMAGE" in rootfs.ok("help")
     assert "KIND:IMAGE" in rootfs.ok("help", "path")
+    unknown = rootfs.doit("help", "vhdx:b")
+    assert (unknown.status, unknown.err) == (3, "ERROR: there is no task vhdx:b; `doit list` shows them\n")
 
 
 @pytest.mark.parametrize(

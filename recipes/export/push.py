@@ -138,23 +138,20 @@ class _Job:
 
     def _present(self, target: Reference) -> bytes | None:
         """Return the manifest in the registry, where it is one of this artifact and its blob is there as well."""
-        manifest = _find(self.registry, target)
-        if manifest is None:
+        found = _find(self.registry, target)
+        if found is None:
             return None
-        layer = target.pinned(share.read(manifest).layer.digest)
-        return manifest if uploads.exists(self.registry, layer) else None
+        manifest, layer = found
+        return manifest if uploads.exists(self.registry, target.pinned(layer.digest)) else None
 
     def _mounted(self, twins: Sequence[Reference]) -> Layer | None:
         """Return the layer that another repository had; None where it has to be sent."""
         # To take it is a kindness of the registry: what is wrong shows again with what follows.
         with suppress(FetchError):
             for twin in twins:
-                manifest = _find(self.registry, twin.tag_of(self.receipt.key))
-                if manifest is None:
-                    continue
-                layer = share.read(manifest).layer
-                if uploads.mount(self.registry, self.repository.pinned(layer.digest), twin):
-                    return layer
+                found = _find(self.registry, twin.tag_of(self.receipt.key))
+                if found and uploads.mount(self.registry, self.repository.pinned(found[1].digest), twin):
+                    return found[1]
         return None
 
     def _send_layer(self) -> tuple[Layer, int]:
@@ -251,12 +248,12 @@ class _Attempts:
         self.advance(-self._done)
 
 
-def _find(registry: Registry, target: Reference) -> bytes | None:
-    """Return the manifest under a tag that is a key, where it is one of an artifact with that key."""
+def _find(registry: Registry, target: Reference) -> tuple[bytes, Layer] | None:
+    """Return the manifest under a tag that is a key, and its layer, where it is one of an artifact with that key."""
     manifest = registry.find(target)
     with suppress(CorruptImage):
-        if manifest is not None and share.read(manifest).receipt.key == target.tag:
-            return manifest
+        if manifest is not None and (found := share.read(manifest)).receipt.key == target.tag:
+            return manifest, found.layer
     return None
 
 
@@ -278,14 +275,15 @@ def _publish(
     def tick() -> None:
         meter.advance(0)
 
-    def find(target: Reference) -> bytes | None:
-        return _patiently(target, lambda: _find(registry, target), label, progress, tick)
+    def meant(target: Reference, manifest: bytes) -> bytes:
+        found = _patiently(target, lambda: _find(registry, target), label, progress, tick)
+        return found[0] if found else manifest
 
     for attempt in range(_INDEX_ATTEMPTS):
         began = time.monotonic()
         present = _patiently(tag, lambda: registry.find(tag), label, progress, tick)
         if attempt > 1:
-            manifests = {target: find(target) or manifest for target, manifest in manifests.items()}
+            manifests = {target: meant(target, manifest) for target, manifest in manifests.items()}
         entries = [share.entry(manifest) for manifest in manifests.values()]
         try:
             wanted = share.index(present, entries)

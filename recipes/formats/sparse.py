@@ -422,7 +422,7 @@ def copy(src: Path, dst: Path, *, meter: Meter, durable: bool = True) -> None:
                 target.pwrite(view, start)
                 meter.advance(len(view))
 
-        meter.expect(sum(stop - start for start, stop in data_extents(fd, size)))
+        meter.expect(sum(stop - start for start, stop in data_units(fd, size, BLOCK)))
         share(data_chunks(fd, size, BLOCK), worker, jobs=_COPIERS)
         target.finish(size)
 

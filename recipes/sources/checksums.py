@@ -308,11 +308,12 @@ def _from_object(fields: dict[str, Any], folder: str) -> Iterator[_Entry]:
             yield _Entry(_segments(ref), algorithm, _from_base64(encoded, algorithm))
             return
     where = next((fields[key] for key in _LOCATIONS if isinstance(fields.get(key), str)), "")
-    url = where if re.match("https?:", where) else None
     try:
-        path = _segments(unquote(urlsplit(where).path) if url else where)
+        parts = urlsplit(where)
     except ValueError:
         return
+    url = where if parts.scheme in ("http", "https") else None
+    path = _segments(unquote(parts.path) if url else where)
     if not path:
         return
     if not url:

@@ -12,11 +12,12 @@ from doit.exceptions import TaskFailed
 from recipes.console import tell
 from recipes.derive import engine
 from recipes.derive.verify import digest_of
-from recipes.errors import Interrupted, LarderError, StoreError
+from recipes.errors import LarderError, StoreError
 from recipes.export import lima, usage
 from recipes.export.lima import Supply
 from recipes.formats import compression
 from recipes.graph import workspace
+from recipes.graph.failure import failure
 from recipes.model import DERIVABLE, DIGEST_LENGTHS
 from recipes.sources.urls import shown
 
@@ -75,10 +76,8 @@ def export(name: str, lima_cache: str, template: bool) -> dict[str, str] | TaskF
             tell(sys.stdout, f"{lima.template(_locations(space, image, identity, cache), image.arch)}\n")
         else:
             _fill(space, image, identity, cache, compressed=True)
-    except Interrupted as error:
-        return TaskFailed(str(error), report=False)
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     return {"digest": str(identity.digest)}
 
 

@@ -12,7 +12,8 @@ from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, TaskFailed
 from doit.task import Task
 
-from recipes.errors import Interrupted, LarderError
+from recipes.errors import LarderError
+from recipes.graph.failure import failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +70,6 @@ class OptionTask(Task):  # type: ignore[misc]
     def _act(self) -> dict[str, str] | TaskFailed:
         try:
             self.act()
-        except Interrupted as error:
-            return TaskFailed(str(error), report=False)
         except LarderError as error:
-            return TaskFailed(str(error))
+            return failure(error)
         return {}

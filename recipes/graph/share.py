@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from doit.exceptions import TaskFailed
-
 from recipes.derive import engine, pull
-from recipes.errors import Interrupted, LarderError, StoreError
+from recipes.errors import LarderError, StoreError
 from recipes.export import push, usage
 from recipes.graph import workspace
+from recipes.graph.failure import failure
 from recipes.graph.optional import OptionTask
 from recipes.graph.survey import asked_of
 from recipes.model import DERIVABLE
@@ -18,6 +17,8 @@ from recipes.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from doit.exceptions import TaskFailed
 
     from recipes.derive.pull import Remote
     from recipes.graph.workspace import Workspace
@@ -87,10 +88,8 @@ def pull_image(name: str) -> dict[str, Any] | TaskFailed:
     try:
         wanted = _wanted(space, image)
         pulled = space.remote.pull(wanted, image, space.identity(image), space.session)
-    except Interrupted as error:
-        return TaskFailed(str(error), report=False)
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     if not pulled and name not in space.named and not space.remote.is_gone:
         # Asked for by its own name, and so worth an answer.
         kinds = ", ".join(wanted)

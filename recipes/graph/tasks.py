@@ -16,8 +16,9 @@ from doit.tools import result_dep
 
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
-from recipes.errors import Interrupted, LarderError
+from recipes.errors import LarderError
 from recipes.graph import workspace
+from recipes.graph.failure import failure
 from recipes.graph.report import Reporter
 from recipes.model import DERIVABLE
 from recipes.sources.lists import ListRef
@@ -217,10 +218,8 @@ def derive(kind: str, name: str) -> dict[str, str] | TaskFailed:
     space = workspace.current()
     try:
         receipt = engine.derive(kind, space.images[name], space.identity(space.images[name]), space.session)
-    except Interrupted as error:
-        return TaskFailed(str(error), report=False)
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     return {"key": receipt.key}
 
 

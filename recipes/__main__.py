@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 for a LarderError, 130 where it was interrupted."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
     options.stop = threading.Event()
     try:
         with _stopped_by_signals(options.stop):
@@ -61,25 +63,31 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str) -> argparse.ArgumentParser:
+    """Return the parser of the command that is `asked` for, or where that is none, for instance ``--help``, of all."""
     parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
     parser.add_argument("--version", action="version", version=f"larder {__version__}")
     # With a prog of our own argparse need not format the usage, for which it imports shutil.
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="python -m recipes")
+    # To build them all takes as long as to convert a small image.
+    for name, (summary, declare) in COMMANDS.items() if asked not in COMMANDS else [(asked, COMMANDS[asked])]:
+        declare(commands.add_parser(name, help=summary))
+    return parser
 
-    step = argparse.ArgumentParser(add_help=False)
-    step.add_argument("source", type=Path, metavar="SRC")
-    step.add_argument("destination", type=Path, metavar="DST")
-    step.add_argument("--json", action="store_true", help="print what was made as a receipt has it")
-    step.add_argument("--force", action="store_true", help="replace DST where it exists")
-    step.add_argument(
+
+def _declare_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC")
+    parser.add_argument("destination", type=Path, metavar="DST")
+    parser.add_argument("--json", action="store_true", help="print what was made as a receipt has it")
+    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
+    parser.add_argument(
         "--jobs",
         type=_argument(parse_jobs),
         default=processors(),
         metavar="N",
         help="threads (default: the processors)",
     )
-    step.add_argument(
+    parser.add_argument(
         "--max-virtual-size",
         type=_argument(parse_size),
         default=DEFAULT_MAX_VIRTUAL_SIZE,
@@ -87,56 +95,87 @@ def _parser() -> argparse.ArgumentParser:
         help="refuse what claims more (default: %(default)s)",
     )
 
-    raw = commands.add_parser("raw", parents=[step], help="convert a disk image to a sparse RAW file")
-    raw.add_argument("--no-blkhash", action="store_true", help="do not compute the content digest")
-    raw.set_defaults(run=_raw)
-    content = commands.add_parser("content", parents=[step], help="undo gzip, xz, bzip2 or zstd, with holes")
-    content.set_defaults(run=_content)
 
-    tree = argparse.ArgumentParser(add_help=False)
-    tree.add_argument(
+def _declare_tree(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.add_argument(
         "--arch",
         choices=sorted(ARCH_ALIASES),
         default=os.uname().machine,
         metavar="ARCH",
         help="of an archive with several images, take this one (default: this machine's, %(default)s)",
     )
-    source = "the root file system in a RAW disk, a tarball or an archive of a container image"
-    rootfs = commands.add_parser("rootfs", parents=[step, tree], help=f"{source}, as a canonical tar archive")
-    rootfs.set_defaults(run=_rootfs)
-    vhdx = commands.add_parser("vhdx", parents=[step, tree], help=f"{source}, as ext4 in a VHDX for WSL2")
-    vhdx.add_argument(
+
+
+def _declare_raw(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.add_argument("--no-blkhash", action="store_true", help="do not compute the content digest")
+    parser.set_defaults(run=_raw)
+
+
+def _declare_content(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.set_defaults(run=_content)
+
+
+def _declare_rootfs(parser: argparse.ArgumentParser) -> None:
+    _declare_tree(parser)
+    parser.set_defaults(run=_rootfs)
+
+
+def _declare_vhdx(parser: argparse.ArgumentParser) -> None:
+    _declare_tree(parser)
+    parser.add_argument(
         "--size",
         type=_argument(parse_size),
         default=DEFAULT_VHDX_SIZE,
         metavar="SIZE",
         help="of the virtual disk (default: %(default)s); it takes the room of its files only",
     )
-    vhdx.set_defaults(run=_vhdx)
-    oci = commands.add_parser("oci", parents=[step, tree], help=f"{source}, as an archive for docker, podman, …")
-    oci.add_argument(
+    parser.set_defaults(run=_vhdx)
+
+
+def _declare_oci(parser: argparse.ArgumentParser) -> None:
+    _declare_tree(parser)
+    parser.add_argument(
         "--compression",
         choices=get_args(Compression),
         default=DEFAULT_COMPRESSION,
         help="of the layer (default: %(default)s)",
     )
-    oci.add_argument("--name", metavar="NAME", help="what clients call it (default: after SRC)")
-    oci.set_defaults(run=_oci)
-    clone = commands.add_parser("clone", help="copy a disk for an instance: reflink, or a copy without its holes")
-    clone.add_argument("source", type=Path, metavar="SRC", help="a RAW disk; it is not written to")
-    clone.add_argument("destination", type=Path, metavar="DST")
-    clone.add_argument("--format", choices=("raw", "qcow2"), default="raw", help="qcow2: an overlay on its own RAW")
-    clone.add_argument("--size", type=_argument(parse_size), metavar="SIZE", help="make the disk larger")
-    clone.add_argument("--mode", choices=("auto", "reflink", "hardlink", "copy"), default="auto")
-    clone.add_argument("--force", action="store_true", help="replace DST where it exists")
-    clone.set_defaults(run=_clone)
-    digest = commands.add_parser("digest", help="show what a checksum list says of a file")
-    digest.add_argument("list", type=Path, metavar="LIST", help="the list, as downloaded")
-    digest.add_argument("--name", required=True, metavar="FILE", help="the file's name; * stands for what moves")
-    digest.add_argument("--algorithm", "--algo", choices=("sha256", "sha512"), help="take this one of several")
-    digest.add_argument("--json", action="store_true", help="print JSON")
-    digest.set_defaults(run=_digest)
-    return parser
+    parser.add_argument("--name", metavar="NAME", help="what clients call it (default: after SRC)")
+    parser.set_defaults(run=_oci)
+
+
+def _declare_clone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC", help="a RAW disk; it is not written to")
+    parser.add_argument("destination", type=Path, metavar="DST")
+    parser.add_argument("--format", choices=("raw", "qcow2"), default="raw", help="qcow2: an overlay on its own RAW")
+    parser.add_argument("--size", type=_argument(parse_size), metavar="SIZE", help="make the disk larger")
+    parser.add_argument("--mode", choices=("auto", "reflink", "hardlink", "copy"), default="auto")
+    parser.add_argument("--force", action="store_true", help="replace DST where it exists")
+    parser.set_defaults(run=_clone)
+
+
+def _declare_digest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("list", type=Path, metavar="LIST", help="the list, as downloaded")
+    parser.add_argument("--name", required=True, metavar="FILE", help="the file's name; * stands for what moves")
+    parser.add_argument("--algorithm", "--algo", choices=("sha256", "sha512"), help="take this one of several")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_digest)
+
+
+_ROOT = "the root file system in a RAW disk, a tarball or an archive of a container image"
+#: Each command, what it does, and what declares its arguments.
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
+    "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
+    "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
+    "vhdx": (f"{_ROOT}, as ext4 in a VHDX for WSL2", _declare_vhdx),
+    "oci": (f"{_ROOT}, as an archive for docker, podman, …", _declare_oci),
+    "clone": ("copy a disk for an instance: reflink, or a copy without its holes", _declare_clone),
+    "digest": ("show what a checksum list says of a file", _declare_digest),
+}
 
 
 def _argument(parse: Callable[[str], int]) -> Callable[[str], int]:
@@ -356,4 +395,7 @@ def _digest(options: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # What is to be freed goes with the process: Python would look at all of it twice, a tenth of a small image's time.
+    gc.freeze()
+    sys.exit(status)

@@ -7,8 +7,7 @@ derivation leaves an *artifact* and a *receipt* that says what it is and what it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     import hashlib
@@ -45,8 +44,7 @@ DEFAULT_COMPRESSION: Compression = "gzip"
 DIGEST_LENGTHS = {"sha256": 64, "sha512": 128}
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """A digest as OCI writes it: ``algorithm:hex`` (OCI image-spec, descriptor.md, "Digests")."""
 
     algorithm: str
@@ -76,8 +74,7 @@ class Digest:
         return f"{self.algorithm}:{self.hex}"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where an image comes from.
 
     It is pinned by `digest`, or floating: then `checksums` decides, or for an ``oci://`` url the registry. A pinned one
@@ -94,8 +91,7 @@ class Source:
     keyring: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """One ``[images.NAME]`` of images.toml, for one architecture."""
 
     name: str
@@ -112,8 +108,7 @@ class Image:
     compression: Compression = DEFAULT_COMPRESSION
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What upstream serves now: the result of resolving a source."""
 
     urls: tuple[str, ...]
@@ -124,8 +119,7 @@ class Identity:
     content: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BlockHash:
+class BlockHash(NamedTuple):
     """A blkhash: a digest of a disk's content that costs its data, not its size.
 
     The value does not describe itself, so the three parameters that determine it travel with it.
@@ -140,16 +134,14 @@ class BlockHash:
     hex: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wrapper:
+class Wrapper(NamedTuple):
     """The bytes as downloaded; of an image from a registry, the archive of its blobs."""
 
     digest: Digest
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """The wrapper without its outer compression."""
 
     digest: Digest
@@ -160,8 +152,7 @@ class Content:
     virtual_size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(NamedTuple):
     """A file in the cache as it was when its receipt was written."""
 
     #: Bytes, holes included (``st_size``).

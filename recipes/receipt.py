@@ -171,11 +171,13 @@ def _content(section: Mapping[str, Any]) -> Content:
 
 
 def _plain(value: Any) -> Any:
-    """Return `value` as JSON has it: dataclasses become objects, digests their text."""
+    """Return `value` as JSON has it: digests become their text, what else has named fields an object."""
     if isinstance(value, Digest):
         return str(value)
     if dataclasses.is_dataclass(value):
         return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return {name: _plain(each) for name, each in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     return value

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .errors import SettingsError
 
@@ -66,8 +65,7 @@ def _jobs(environ: Mapping[str, str]) -> int:
         raise SettingsError(f"LARDER_JOBS: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of one run."""
 
     cache: Path

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from recipes.__main__ import main
+from recipes.__main__ import COMMANDS, main
 from tests.graph.project import MiB, disk
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
@@ -54,6 +54,27 @@ def test_content_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert document["content"]["format"] == "raw"
     assert document["artifact"]["digest"] == document["content"]["digest"]
     assert (tmp_path / "a").read_bytes() == disk("a")
+
+
+@pytest.mark.parametrize("asked", [[], ["--help"], ["no-such-command"]])
+def test_all_commands_are_known_where_none_is_named(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(asked)
+    text = "".join(capsys.readouterr())
+    if asked == ["--help"]:
+        assert all(f"    {name} " in text for name in COMMANDS)
+    elif asked == ["no-such-command"]:
+        assert all(repr(name) in text or f" {name}" in text for name in COMMANDS)
+    else:
+        assert "usage: python -m recipes [-h]" in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"usage: python -m recipes {command} " in capsys.readouterr().out
 
 
 def test_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

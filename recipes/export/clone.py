@@ -11,14 +11,11 @@ what was cloned a moment before a power failure is cloned again.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import glob
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from recipes.errors import StoreError
 from recipes.formats import sparse
@@ -53,29 +50,29 @@ _DRAFT = ".{}.larder-"
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, *sparse.CANNOT_SHARE})
 
 
-@dataclass(frozen=True, slots=True)
 class Wish:
     """What kind of clone is wanted; raise StoreError where there is none such."""
 
-    #: A kind of artifact, which is cloned as the file that it is, or `OVERLAY`.
-    format: str
-    #: Bytes of the clone's disk; None for as many as the artifact has.
-    size: int | None = None
-    #: The only way that will do; None for the cheapest that can be had.
-    method: Method | None = None
-    #: Replace what is there.
-    force: bool = False
+    __slots__ = ("force", "format", "method", "size")
 
-    def __post_init__(self) -> None:
-        if self.size is not None and self.format not in _DISKS:
-            raise StoreError(f"--size is for the disks {' and '.join(sorted(_DISKS))}, not for {self.format}")
-        if self.size is not None and self.size % SECTOR:
-            raise StoreError(f"--size: a disk has whole sectors of {SECTOR} bytes, and {self.size} bytes are none")
-        if self.method == "hardlink" and self.format in _WRITTEN:
+    def __init__(self, format: str, size: int | None = None, method: Method | None = None, force: bool = False) -> None:
+        if size is not None and format not in _DISKS:
+            raise StoreError(f"--size is for the disks {' and '.join(sorted(_DISKS))}, not for {format}")
+        if size is not None and size % SECTOR:
+            raise StoreError(f"--size: a disk has whole sectors of {SECTOR} bytes, and {size} bytes are none")
+        if method == "hardlink" and format in _WRITTEN:
             raise StoreError(
-                f"an instance writes to its {self.format}, and as a hard link that would be the cache's",
-                hint=f"--format {OVERLAY} writes beside its hard link" if self.format == "raw" else None,
+                f"an instance writes to its {format}, and as a hard link that would be the cache's",
+                hint=f"--format {OVERLAY} writes beside its hard link" if format == "raw" else None,
             )
+        #: A kind of artifact, which is cloned as the file that it is, or `OVERLAY`.
+        self.format: Final = format
+        #: Bytes of the clone's disk; None for as many as the artifact has.
+        self.size: Final = size
+        #: The only way that will do; None for the cheapest that can be had.
+        self.method: Final = method
+        #: Replace what is there.
+        self.force: Final = force
 
     @property
     def kind(self) -> str:
@@ -90,8 +87,7 @@ class Wish:
         return _OVERLAY_WAYS if self.format == OVERLAY else _WAYS
 
 
-@dataclass(frozen=True, slots=True)
-class Cloned:
+class Cloned(NamedTuple):
     """What became of a wish."""
 
     path: Path
@@ -165,11 +161,10 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
         raise StoreError(f"{error.filename2 or error.filename} exists already", hint="--force replaces it") from error
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
-    return dataclasses.replace(made, seconds=time.monotonic() - began)
+    return made._replace(seconds=time.monotonic() - began)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """What `clone` was asked for."""
 
     source: Path
@@ -269,9 +264,10 @@ def _swept(path: Path) -> Iterator[None]:
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for each in (path, base_of(path)):
-                for draft in folder.glob(f"{glob.escape(_DRAFT.format(each.name))}*"):
-                    draft.unlink()
+            beginnings = tuple(_DRAFT.format(each.name) for each in (path, base_of(path)))
+            for each in folder.iterdir():
+                if each.name.startswith(beginnings):
+                    each.unlink()
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield

@@ -74,7 +74,7 @@ def manifest(receipt: Receipt, layer: Layer, *, is_qcow2: bool = False) -> bytes
     # Times of its own would make two machines' manifests of one artifact differ for no reader's good.
     said = dataclasses.replace(
         receipt,
-        identity=dataclasses.replace(receipt.identity, urls=(shown(receipt.identity.urls[0]),)),
+        identity=receipt.identity._replace(urls=(shown(receipt.identity.urls[0]),)),
         served=dataclasses.replace(receipt.served, url=shown(receipt.served.url)),
         pulled=None,
     )

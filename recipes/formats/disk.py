@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.units import format_size
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
     from recipes.progress import Progress
 
 
-@dataclass(frozen=True, slots=True)
-class RawDisk:
+class RawDisk(NamedTuple):
     """What a disk image was, and how it became RAW."""
 
     #: Name of the source's format, as `recipes.formats.probe` gives it.
@@ -72,8 +69,7 @@ def to_raw(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """What `to_raw` was asked for."""
 
     source: Path
@@ -104,7 +100,9 @@ class _Job:
 
         No error: zeros among them become holes, and shared extents take no room, so it may fit all the same.
         """
-        free = shutil.disk_usage(self.destination.parent).free
+        # shutil.disk_usage does the same, and shutil loads three compressors.
+        system = os.statvfs(self.destination.parent)
+        free = system.f_bavail * system.f_frsize
         if data > free:
             self.progress.note(
                 f"{self.label}: the disk has {format_size(data)} of data, and {format_size(free)} are left in "

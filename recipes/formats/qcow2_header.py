@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
@@ -59,8 +58,7 @@ _ENCRYPTION = {1: "AES encryption", 2: "LUKS encryption"}
 _COMPRESSIONS: dict[int, Literal["zlib", "zstd"]] = {0: "zlib", 1: "zstd"}
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a header says that reading the active state needs; checked, and within its limits."""
 
     version: int

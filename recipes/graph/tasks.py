@@ -7,7 +7,6 @@ a `file_dep`. The input of a derivation is a `setup` task: doit runs it only whe
 from __future__ import annotations
 
 import inspect
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,9 +149,8 @@ def _identity(name: str) -> Identity:
 
 
 def _recorded(identity: Identity) -> dict[str, Any]:
-    fields = asdict(identity)
     return {
-        **fields,
+        **identity._asdict(),
         "urls": list(identity.urls),
         "digest": str(identity.digest),
         "content": str(identity.content) if identity.content else None,

@@ -9,7 +9,6 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import InvalidCommand
@@ -166,7 +165,7 @@ def _repinned(space: Workspace, image: Image) -> Source:
     if latest.urls != source.urls or lost_size:
         size = repin.announced(with_mirrors(latest.urls, space.declaration.mirrors), label="the new image")
         if lost_size:
-            latest = replace(latest, size=size)
+            latest = latest._replace(size=size)
     return latest
 
 

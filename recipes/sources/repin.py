@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recipes.progress import SILENCE
@@ -32,9 +31,8 @@ def repinned(source: Source, arch: Arch, found: Listing) -> Source:
     if identity.digest == source.digest:
         # Where the same bytes are as well is no reason to move.
         known = source.size is not None and identity.size is not None
-        return replace(source, size=identity.size) if known else source
-    return replace(
-        source,
+        return source._replace(size=identity.size) if known else source
+    return source._replace(
         urls=identity.urls,
         digest=identity.digest,
         size=identity.size if source.size is not None else None,
@@ -50,7 +48,7 @@ def _repinned(source: Source, arch: Arch, named: Named) -> Source:
     urls = tuple(
         f"{url.rpartition('@')[0]}@{named.digest}" if Reference.parse(url).digest else url for url in source.urls
     )
-    return replace(source, urls=urls, digest=named.digest)
+    return source._replace(urls=urls, digest=named.digest)
 
 
 def announced(urls: Sequence[str], *, label: str) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from recipes.errors import ChecksumError
@@ -35,7 +34,7 @@ def resolve(image: Image, lists: Lists) -> Identity:
     if isinstance(found, Named):
         return _named(source, image.arch, found)
     identity = served(source, found)
-    return identity if source.size is None else replace(identity, size=source.size)
+    return identity if source.size is None else identity._replace(size=source.size)
 
 
 def _named(source: Source, arch: Arch, named: Named) -> Identity:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -270,7 +269,7 @@ class TestRefused:
 
     def test_a_wrapper_that_is_not_upstream_s(self, tmp_path: Path) -> None:
         with shared(tmp_path, "fetch") as (_, _, b):
-            b.identity = dataclasses.replace(b.identity, content=Digest.parse(sha256(b"")), size=5)
+            b.identity = b.identity._replace(content=Digest.parse(sha256(b"")), size=5)
             assert b.pull("fetch") == []
         assert f"expected 5 bytes, its receipt says {len(DISK)}" in b.progress.notes[0]
 

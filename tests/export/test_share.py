@@ -91,7 +91,7 @@ class TestManifest:
     def test_it_keeps_credentials_to_itself(self, receipt: Receipt) -> None:
         secret = dataclasses.replace(
             receipt,
-            identity=dataclasses.replace(receipt.identity, urls=("https://me:secret@example.org/a.img",)),
+            identity=receipt.identity._replace(urls=("https://me:secret@example.org/a.img",)),
             served=dataclasses.replace(receipt.served, url="https://me:secret@example.org/a.img"),
         )
         assert b"secret" not in share.manifest(secret, LAYER)

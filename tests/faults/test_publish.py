@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections import namedtuple
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,8 +142,7 @@ class TestDraftsOfClones:
 
 @pytest.mark.parametrize("free", [0, 1 << 30])
 def test_little_space_is_told_before_a_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 0, free))
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096))
     (tmp_path / "a").write_bytes(build(l2={0: 4 * 65536}, data=b"x" * 65536))
     watch = Watch()
     to_raw(tmp_path / "a", tmp_path / "raw", jobs=1, max_virtual_size=1 << 40, progress=watch, label="raw:a")

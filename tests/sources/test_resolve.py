@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,20 +123,20 @@ class TestRepinned:
 
     def test_the_same_bytes_are_the_same_source(self) -> None:
         assert repinned(self.SOURCE, "x86_64", parse(f"{PIN.hex}  v2/a")) == self.SOURCE
-        sized = replace(self.SOURCE, size=7)
+        sized = self.SOURCE._replace(size=7)
         assert repinned(sized, "x86_64", parse(f"{PIN.hex}  v1/a")) == sized
 
     def test_a_size_that_is_wrong(self) -> None:
         text = f"# v1/a: 8 bytes\nSHA256 (v1/a) = {PIN.hex}"
-        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(text)).size == 8
+        assert repinned(self.SOURCE._replace(size=7), "x86_64", parse(text)).size == 8
         assert repinned(self.SOURCE, "x86_64", parse(text)).size is None
 
     def test_new_bytes(self) -> None:
         text = f"# v2/a: 8 bytes\nSHA256 (v2/a) = {A}"
-        expected = replace(self.SOURCE, urls=("https://h/v2/a",), digest=Digest("sha256", A))
+        expected = self.SOURCE._replace(urls=("https://h/v2/a",), digest=Digest("sha256", A))
         assert repinned(self.SOURCE, "x86_64", parse(text)) == expected
-        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(text)) == replace(expected, size=8)
-        assert repinned(replace(self.SOURCE, size=7), "x86_64", parse(f"{A}  v2/a")) == expected
+        assert repinned(self.SOURCE._replace(size=7), "x86_64", parse(text)) == expected._replace(size=8)
+        assert repinned(self.SOURCE._replace(size=7), "x86_64", parse(f"{A}  v2/a")) == expected
 
     def test_the_announced_size_of_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "a").write_bytes(bytes(5))

@@ -91,7 +91,7 @@ class _Job(NamedTuple):
                 removed_on_error(self.destination),
                 self.progress.meter(self.label) as meter,
             ):
-                self._warn(sum(extent.length for extent in image.extents()))
+                self._warn(image.data_size)
                 convert(image, target, jobs=self.jobs, meter=meter, hasher=hasher)
         return RawDisk("qcow2", size, hasher.result(size) if hasher else None, "convert")
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import sys
 from array import array
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from .qcow2_header import SECTOR, ImageFile, read_header
 from .sparse import CHUNK, data_extents, data_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from recipes.errors import CorruptImage
 
 _OFFSET = 0x00FF_FFFF_FFFF_FE00
+_NOT_COPIED = (1 << 63) - 1
 _COMPRESSED = 1 << 62
 _ZERO = 1
 _ALL_SUBCLUSTERS = 0xFFFF_FFFF
@@ -56,22 +58,25 @@ class Qcow2(ImageFile):
         """
         pending: Extent | None = None
         for extent in self._pieces():
-            if pending is not None:
-                if (
-                    not extent.stored
-                    and pending.guest + pending.length == extent.guest
-                    and pending.host + pending.length == extent.host
-                ):
-                    pending = pending._replace(length=pending.length + extent.length)
-                    continue
-                yield from self._without_holes(pending)
-                pending = None
             if extent.stored:
+                if pending is not None:
+                    yield from self._without_holes(pending)
+                    pending = None
                 yield extent
+            elif pending is None:
+                pending = extent
+            elif pending.guest + pending.length == extent.guest and pending.host + pending.length == extent.host:
+                pending = pending._replace(length=pending.length + extent.length)
             else:
+                yield from self._without_holes(pending)
                 pending = extent
         if pending is not None:
             yield from self._without_holes(pending)
+
+    @cached_property
+    def data_size(self) -> int:
+        """Bytes of the guest's disk that have data; reads and checks every table. Errors: `CorruptImage`."""
+        return sum(extent.length for extent in self.extents())
 
     def _without_holes(self, extent: Extent) -> Iterator[Extent]:
         """Leave the file's own holes out of `extent`: images with preallocated metadata consist of them."""
@@ -123,31 +128,44 @@ class Qcow2(ImageFile):
         bits = self.header.cluster_bits
         size = self.header.cluster_size
         version = self.header.version
+        compressed = self._compressed()
         for index, words in self._words(offset, count * 8):
             guest = guest_start + (index << bits)
+            # Where the plain clusters that are gathered begin; `following` is the entry that goes on with them.
+            first = first_host = following = 0
             for entry in words:
+                if following and entry & _NOT_COPIED == following:
+                    following += size
+                    guest += size
+                    continue
+                if following:
+                    yield self._plain(first, guest - first, first_host)
+                    following = 0
                 if entry & _COMPRESSED:
-                    yield self._compressed(entry, guest)
+                    yield compressed(entry, guest)
                 elif host := entry & _OFFSET:
                     if host % size:
                         raise self._unaligned(guest, host)
                     if not entry & _ZERO:
-                        yield self._plain(guest, size, host)
+                        first, first_host, following = guest, host, host + size
                     elif version < 3:
                         raise self._zero_in_v2(guest)
                 elif entry & _ZERO and version < 3:
                     raise self._zero_in_v2(guest)
                 guest += size
+            if following:
+                yield self._plain(first, guest - first, first_host)
 
     def _extended_l2(self, offset: int, count: int, guest_start: int) -> Iterator[Extent]:
         bits = self.header.cluster_bits
         size = self.header.cluster_size
+        compressed = self._compressed()
         for index, words in self._words(offset, count * 16):
             guest = guest_start + (index // 2 << bits)
             for at in range(0, len(words), 2):
                 entry, bitmap = words[at], words[at + 1]
                 if entry & _COMPRESSED:
-                    yield self._compressed(entry, guest)
+                    yield compressed(entry, guest)
                 elif entry or bitmap:
                     host = entry & _OFFSET
                     present = bitmap & _ALL_SUBCLUSTERS
@@ -176,19 +194,34 @@ class Qcow2(ImageFile):
     def _plain(self, guest: int, length: int, host: int) -> Extent:
         length = min(length, self.header.virtual_size - guest)
         if host + length > self.size:
-            raise self.truncated(f"the cluster at guest offset {guest}", host + length)
+            size = self.header.cluster_size
+            whole = max(0, self.size - host) // size * size
+            raise self.truncated(f"the cluster at guest offset {guest + whole}", host + min(whole + size, length))
         return Extent(guest, length, host, 0)
 
-    def _compressed(self, entry: int, guest: int) -> Extent:
-        length = min(self.header.cluster_size, self.header.virtual_size - guest)
-        shift = 62 - (self.header.cluster_bits - 8)
-        host = entry & (1 << shift) - 1
-        sectors = (entry >> shift & (1 << self.header.cluster_bits - 8) - 1) + 1
-        if host >= self.size:
-            raise self.truncated(f"the compressed cluster at guest offset {guest}", host)
-        # Not every writer pads the file to whole sectors. Data that is cut off does not inflate to a cluster.
-        stored = min(sectors * SECTOR - host % SECTOR, self.size - host)
-        return Extent(guest, length, host, stored)
+    def _compressed(self) -> Callable[[int, int], Extent]:
+        """Return the function from an L2 entry and its guest offset to a compressed cluster.
+
+        A closure over what is the same for all: of a table of them, this is where the time goes.
+        """
+        size = self.header.cluster_size
+        last = self.header.virtual_size - size
+        end = self.size
+        shift = 70 - self.header.cluster_bits
+        hosts = (1 << shift) - 1
+        more_sectors = (_COMPRESSED >> shift) - 1
+
+        def extent(entry: int, guest: int) -> Extent:
+            host = entry & hosts
+            stored = ((entry >> shift & more_sectors) + 1) * SECTOR - host % SECTOR
+            if host + stored > end:
+                if host >= end:
+                    raise self.truncated(f"the compressed cluster at guest offset {guest}", host)
+                # Not every writer pads the file to whole sectors. Data that is cut off does not inflate to a cluster.
+                stored = end - host
+            return Extent(guest, size if guest <= last else last + size - guest, host, stored)
+
+        return extent
 
     def _unaligned(self, guest: int, host: int) -> CorruptImage:
         return self.corrupt(f"the data of guest offset {guest} is not at a cluster's start but at byte {host}")

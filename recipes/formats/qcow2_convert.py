@@ -42,7 +42,7 @@ def convert(image: Qcow2, target: SparseFile, *, jobs: int, meter: Meter, hasher
     `meter` is told the bytes of the guest's disk that have data. `hasher` is fed the whole disk. Errors: those of
     `Qcow2.extents` before anything is written; `CorruptImage` for data that does not inflate; `NoSpace`.
     """
-    meter.expect(sum(extent.length for extent in image.extents()))
+    meter.expect(image.data_size)
     extents = image.extents()
     if hasher is None:
         extents = _share_runs(image, target, extents, meter)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +53,28 @@ def test_extents_are_in_the_order_of_the_guest(tmp_path: Path) -> None:
         (3 * CLUSTER, FIRST),
         (9 * CLUSTER, FIRST),
     ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_extents_are_what_the_entries_say_one_by_one(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    clusters = 40
+    flags = (0, 0, COPIED, COPIED, ZERO, COPIED | ZERO)
+    # Hosts mostly follow each other, as a writer leaves them, and so do the flags.
+    entries = {0: FIRST}
+    for index in range(1, clusters):
+        following = (entries[index - 1] & ~(COPIED | ZERO)) + CLUSTER
+        host = random.choices((following, FIRST + random.randrange(clusters) * CLUSTER, 0), (6, 2, 1))[0]
+        entries[index] = (host if host < FIRST + clusters * CLUSTER else FIRST) | random.choice(flags)
+    expected = {
+        index * CLUSTER: entry & ~COPIED for index, entry in entries.items() if entry & ~COPIED and not entry & ZERO
+    }
+    found = extents(tmp_path, build(l2=entries, data=clusters * DATA, size=clusters * CLUSTER))
+    assert expected == {
+        extent.guest + at: extent.host + at for extent in found for at in range(0, extent.length, CLUSTER)
+    }
+    for one, other in pairwise(found):
+        assert one.guest + one.length < other.guest or one.host + one.length != other.host
 
 
 def test_zero_clusters_have_no_data_whether_allocated_or_not(tmp_path: Path) -> None:
@@ -214,6 +238,10 @@ def test_what_does_not_matter_is_ignored(tmp_path: Path, image: bytes) -> None:
         (build(l2={3: FIRST + 512}, data=2 * DATA), "guest offset 196608"),
         (build(l2={3: FIRST + 512 | ZERO}, data=2 * DATA), "guest offset 196608"),
         (build(l2={3: FIRST}, data=DATA[1:]), "truncated.*guest offset 196608"),
+        (
+            build(l2={2: FIRST, 3: FIRST + CLUSTER, 4: FIRST + 2 * CLUSTER}, data=(3 * DATA)[CLUSTER + 1 :]),
+            "196608 ends",
+        ),
         (build(l2={3: FIRST | COMPRESSED}), "truncated.*guest offset 196608"),
         (build(version=2, l2={3: ZERO}), "version 2"),
         (build(version=2, l2={3: FIRST | ZERO}, data=DATA), "version 2"),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from recipes.errors import NoSpace
 from recipes.model import Artifact
 
+from .mounts import file_system
 from .parallel import share
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ CHUNK = 512 * 1024
 
 #: Threads that copy: a copy is the kernel's work, and one thread leaves it to one processor.
 _COPIERS = 2
+
+#: Bytes of the smallest run that is allocated before it is written, where that is cheaper. On ext4, whose writes
+#: reserve block by block otherwise, runs of `CHUNK` took 0.65 of the time then, of 128 KiB 0.9; on XFS and btrfs 1.3
+#: to 1.8.
+_ALLOCATED_AHEAD = 128 * 1024
 
 _ZEROS = bytes(BLOCK)
 
@@ -141,6 +147,7 @@ class SparseFile:
         #: Where the next sequential `write` goes.
         self.position = os.fstat(self._fd).st_size if resume else 0
         self._can_share = sys.platform == "linux"
+        self._allocates_ahead = file_system(self._fd) == "ext4"
 
     def __enter__(self) -> Self:
         return self
@@ -164,20 +171,29 @@ class SparseFile:
         The blocks are the file's. A part of a block at either end of `data` is left out too where it is zeros, so a
         block that arrives in pieces is a hole when all of its pieces are zeros.
         """
-        view = memoryview(data)
-        head = min(-offset % BLOCK, len(view))
-        if head:
-            self.pwrite_runs(view[:head], offset, data_runs(view[:head]))
-        if head < len(view):
-            view = view[head:]
-            self.pwrite_runs(view, offset + head, data_runs(view))
+        for part, at in _at_blocks(data, offset):
+            self.pwrite_runs(part, at, data_runs(part))
 
     def pwrite_runs(self, view: memoryview, offset: int, runs: list[tuple[int, int]]) -> None:
         """Write these ``(start, stop)`` runs of `view`, whose first byte belongs at `offset`."""
         with disk_errors(self.path):
             for start, stop in runs:
-                while start < stop:
-                    start += os.pwrite(self._fd, view[start:stop], offset + start)
+                if self._allocates_ahead and stop - start >= _ALLOCATED_AHEAD:
+                    self._allocate(offset + start, stop - start)
+                self._pwrite_run(view, offset, start, stop)
+
+    def _pwrite_run(self, view: memoryview, offset: int, start: int, stop: int) -> None:
+        while start < stop:
+            start += os.pwrite(self._fd, view[start:stop], offset + start)
+
+    def _allocate(self, offset: int, length: int) -> None:
+        try:
+            os.posix_fallocate(self._fd, offset, length)
+        except OSError as error:
+            # A file without extents, of a file system that was ext3 once.
+            if error.errno not in CANNOT_SHARE:
+                raise
+            self._allocates_ahead = False
 
     def share(self, fd: int, source: int, offset: int, runs: list[tuple[int, int]]) -> bool:
         """Let these ``(start, stop)`` runs at `offset` be the extents of the file `fd` at `source`, if that can be.
@@ -202,8 +218,14 @@ class SparseFile:
         return True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write `data` at `position`, without its zero blocks, and move on; pieces may have any length."""
-        self.pwrite(data, self.position)
+        """Write `data` at `position`, without its zero blocks, and move on; pieces may have any length.
+
+        Nothing is allocated ahead: the file's size says how far it came, whenever the process is killed.
+        """
+        with disk_errors(self.path):
+            for part, at in _at_blocks(data, self.position):
+                for start, stop in data_runs(part):
+                    self._pwrite_run(part, at, start, stop)
         self.position += len(data)
 
     def write_back(self, offset: int, length: int) -> None:
@@ -229,6 +251,16 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     if function is not None:
         function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return function
+
+
+def _at_blocks(data: bytes | bytearray | memoryview, offset: int) -> Iterator[tuple[memoryview, int]]:
+    """Yield `data`, which belongs at `offset`, as a part of the block that others began, and the blocks after that."""
+    view = memoryview(data)
+    head = min(-offset % BLOCK, len(view))
+    if head:
+        yield view[:head], offset
+    if head < len(view):
+        yield view[head:], offset + head
 
 
 def allocated(file: Path | os.stat_result) -> int:

@@ -143,6 +143,69 @@ def test_a_full_disk_is_a_lack_of_space(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "copy").exists()
 
 
+class TestAllocatedAhead:
+    DATA = b"x" * CHUNK + bytes(CHUNK) + b"y" * BLOCK + bytes(CHUNK - BLOCK) + b"z" * CHUNK
+
+    @pytest.fixture(autouse=True)
+    def on_ext4(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sparse, "file_system", lambda _: "ext4")
+
+    def test_a_file_that_may_be_resumed_is_as_long_as_it_came(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = self.fails_with(errno.EIO, monkeypatch)
+        assert write_all(tmp_path / "file", self.DATA).read_bytes() == self.DATA
+        assert asked == []
+
+    def fails_with(self, number: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+        """Have posix_fallocate(3) fail, and return the list of the ranges that it is asked for."""
+        asked = []
+
+        def fallocate(_: int, offset: int, length: int) -> None:
+            asked.append((offset, length))
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", fallocate, raising=False)
+        return asked
+
+    def write(self, path: Path) -> Path:
+        with SparseFile(path) as file:
+            file.pwrite(self.DATA, 0)
+            file.finish(len(self.DATA))
+        return path
+
+    @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system has no posix_fallocate")
+    def test_only_what_is_written_and_is_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+        real = os.posix_fallocate
+
+        def fallocate(fd: int, offset: int, length: int) -> None:
+            asked.append((offset, length))
+            real(fd, offset, length)
+
+        monkeypatch.setattr(os, "posix_fallocate", fallocate)
+        path = self.write(tmp_path / "file")
+        assert asked == [(0, CHUNK), (3 * CHUNK, CHUNK)]
+        assert path.read_bytes() == self.DATA
+        assert allocated(path) <= 2 * CHUNK + BLOCK + METADATA
+
+    def test_a_file_that_cannot_is_asked_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = self.fails_with(errno.EOPNOTSUPP, monkeypatch)
+        assert self.write(tmp_path / "file").read_bytes() == self.DATA
+        assert asked == [(0, CHUNK)]
+
+    def test_a_full_disk_is_a_lack_of_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fails_with(errno.ENOSPC, monkeypatch)
+        with pytest.raises(NoSpace, match="No space left"):
+            self.write(tmp_path / "file")
+
+    def test_no_other_file_system_is_asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sparse, "file_system", lambda _: "xfs")
+        asked = self.fails_with(errno.EIO, monkeypatch)
+        assert self.write(tmp_path / "file").read_bytes() == self.DATA
+        assert asked == []
+
+
 def test_extents_are_the_ranges_with_data(tmp_path: Path) -> None:
     data = b"x" * 65_536 + bytes(1 << 20) + b"y" * 65_536 + bytes(1 << 20)
     write_all(tmp_path / "disk", data)

@@ -114,7 +114,8 @@ def _audit(event: str, arguments: tuple[object, ...], folder: str, wrong: list[s
         path = os.path.realpath(os.fsdecode(arguments[0]))
         inside = path.startswith((f"{folder}/", *(f"{own}/" for own in _OWN), *_LIBRARIES))
         writes = isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if path not in _ALWAYS and (not inside or (writes and not path.startswith(f"{folder}/"))):
+        always = path in _ALWAYS or path == f"/proc/{os.getpid()}/mountinfo"
+        if not always and (not inside or (writes and not path.startswith(f"{folder}/"))):
             wrong.append(f"opened {path}")
     elif event in _CHANGES:
         for each in arguments[:2]:

@@ -206,7 +206,7 @@ def _gzip(chunks: Iterable[bytes], jobs: int) -> Iterator[bytes]:
         # Its header has neither time nor name.
         yield bytes(gzip_compress(chunk, _GZIP_LEVEL))
 
-    return in_order(map(member, chunks), workers=jobs, room=CHUNK)
+    return in_order(map(member, chunks), workers=jobs, room=(jobs + 1) * CHUNK)
 
 
 def _zstd(chunks: Iterable[bytes], jobs: int) -> Iterator[bytes]:

@@ -23,7 +23,6 @@ class _Lane:
 
     def __init__(self) -> None:
         self.chunks: deque[bytes] = deque()
-        self.held = 0
         self.ended = False
         self.error: BaseException | None = None
 
@@ -31,21 +30,29 @@ class _Lane:
 def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Generator[bytes]:
     """Yield the chunks of every task, those of the first task first, while `workers` threads work ahead.
 
-    A task waits once `room` bytes of its chunks wait to be taken, so what is held is `room` bytes and a
-    chunk for each worker and for the task that is being read. That one always has a thread: tasks start in order.
+    Once `room` bytes wait to be taken, a task waits, but for the one that is being read while nothing of it waits. So
+    what is held is `room` bytes and a chunk for each worker. The one that is being read always has a thread: tasks
+    start in order, not more of them ahead than twice the workers.
     """
     changed = Condition()
+    lanes: deque[_Lane] = deque()
+    held = 0
     stopped = False
 
     def work(lane: _Lane, task: Iterator[bytes]) -> None:
+        nonlocal held
+
+        def may_put() -> bool:
+            return stopped or held < room or (lane is lanes[0] and not lane.chunks)
+
         try:
             for chunk in task:
                 with changed:
-                    changed.wait_for(lambda: lane.held < room or stopped)
+                    changed.wait_for(may_put)
                     if stopped:
                         return
                     lane.chunks.append(chunk)
-                    lane.held += len(chunk)
+                    held += len(chunk)
                     changed.notify_all()
         except BaseException as error:
             lane.error = error
@@ -54,35 +61,37 @@ def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Ge
                 lane.ended = True
                 changed.notify_all()
 
+    def drain(lane: _Lane) -> Iterator[bytes]:
+        nonlocal held
+        while True:
+            with changed:
+                changed.wait_for(lambda: lane.chunks or lane.ended)
+                # Whoever waits may do so for room, or for its turn to be read.
+                changed.notify_all()
+                if not lane.chunks:
+                    lanes.popleft()
+                    break
+                chunk = lane.chunks.popleft()
+                held -= len(chunk)
+            yield chunk
+        if lane.error:
+            raise lane.error
+
     todo = iter(tasks)
-    lanes: deque[_Lane] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             while True:
-                for task in islice(todo, workers + 1 - len(lanes)):
+                for task in islice(todo, 2 * workers + 1 - len(lanes)):
                     lanes.append(_Lane())
                     pool.submit(work, lanes[-1], task)
                 if not lanes:
                     return
-                yield from _drain(lanes.popleft(), changed)
+                yield from drain(lanes[0])
         finally:
             with changed:
                 stopped = True
                 changed.notify_all()
-
-
-def _drain(lane: _Lane, changed: Condition) -> Iterator[bytes]:
-    while True:
-        with changed:
-            changed.wait_for(lambda: lane.chunks or lane.ended)
-            if not lane.chunks:
-                break
-            chunk = lane.chunks.popleft()
-            lane.held -= len(chunk)
-            changed.notify_all()
-        yield chunk
-    if lane.error:
-        raise lane.error
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Abort(Exception):

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 #: Bytes that all decoders of one file may take together: 8 of xz -6, or 2 of xz -9, which needs 64 MiB for each. The
 #: format allows dictionaries of 4 GiB.
 MEMORY_LIMIT = 208 << 20
-#: Bytes of decoded data of a block that may wait for the blocks before it. Threads fall out of step by what they wait,
-#: so less than a block (24 MiB by xz -6 -T2) keeps all of them busy.
+#: Bytes of decoded data that may wait for blocks before them, for each thread and once more. Blocks (of 24 MiB by xz -6
+#: -T2) differ by several times in the time that they take; all together this is room enough to keep every thread busy.
 ROOM = 16 << 20
 #: Blocks and streams of one file. An empty one takes as long as 100 KiB of content; xz -6 makes 3 TiB of this many.
 BLOCK_LIMIT = 1 << 17
@@ -195,10 +195,9 @@ def decompress(wrapper: Wrapper, jobs: int) -> Iterator[bytes]:
             f"{wrapper.path}: xz: needs a dictionary of {dictionary} bytes, and larder's limit is {MEMORY_LIMIT}",
             hint="compress it again with a preset: xz -9 takes 64 MiB",
         )
-    # What waits of the block that is being read comes on top.
     workers = min(jobs, len(found), (MEMORY_LIMIT - ROOM) // (dictionary + ROOM))
     tasks = (decode(wrapper, block) for block in found)
-    return in_order(tasks, workers=workers, room=ROOM) if workers > 1 else chain.from_iterable(tasks)
+    return in_order(tasks, workers=workers, room=(workers + 1) * ROOM) if workers > 1 else chain.from_iterable(tasks)
 
 
 def decode(wrapper: Wrapper, block: Block) -> Iterator[bytes]:

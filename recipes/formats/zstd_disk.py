@@ -67,7 +67,8 @@ def compress(source: Path, *, jobs: int, level: int, meter: Meter) -> Generator[
                     yield _frame(source, fd, at, min(at + zstd.UNIT, stop), level, meter)
 
         meter.expect(sum(stop - start for start, stop, data in _spans(fd, size) if data))
-        with closing(in_order(tasks(), workers=min(jobs, _threads(level)), room=zstd.UNIT)) as chunks:
+        workers = min(jobs, _threads(level))
+        with closing(in_order(tasks(), workers=workers, room=(workers + 1) * zstd.UNIT)) as chunks:
             yield from chunks
 
 

@@ -115,6 +115,7 @@ def _declare_raw(parser: argparse.ArgumentParser) -> None:
 
 def _declare_content(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
+    parser.add_argument("--no-digests", action="store_true", help="compute neither sha256 nor blkhash of the content")
     parser.set_defaults(run=_content)
 
 
@@ -219,7 +220,6 @@ def _raw(options: argparse.Namespace) -> str:
 
 def _content(options: argparse.Namespace) -> str:
     from recipes.formats import unwrap
-    from recipes.receipt import plain
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         made = unwrap.unwrap(
@@ -229,9 +229,19 @@ def _content(options: argparse.Namespace) -> str:
             limit=unwrap.content_limit(options.source.stat().st_size, options.max_virtual_size),
             progress=progress,
             label=options.source.name,
+            digests=not options.no_digests,
             durable=False,
         )
-        return {"content": plain(made.content), "blkhash": made.blkhash, "digest": made.content.digest}
+        return {
+            "content": {
+                "digest": str(made.digest) if made.digest else None,
+                "size": made.size,
+                "format": made.format,
+                "virtual_size": made.virtual_size,
+            },
+            "blkhash": made.blkhash,
+            "digest": made.digest,
+        }
 
     return _step(options, "content", make)
 

@@ -56,6 +56,16 @@ def test_content_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (tmp_path / "a").read_bytes() == disk("a")
 
 
+def test_content_without_digests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(disk("a")))
+    assert main(["content", "--json", "--no-digests", str(tmp_path / "a.gz"), str(tmp_path / "a")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, SCHEMA)
+    assert document["content"] == {"digest": None, "size": 2 * MiB, "format": "raw", "virtual_size": 2 * MiB}
+    assert (document["artifact"]["digest"], document["artifact"]["blkhash"]) == (None, None)
+    assert (tmp_path / "a").read_bytes() == disk("a")
+
+
 @pytest.mark.parametrize("asked", [[], ["--help"], ["no-such-command"]])
 def test_all_commands_are_known_where_none_is_named(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):

@@ -36,8 +36,9 @@ def make(work: Work) -> Made:
         progress=work.progress,
         label=f"content:{work.image.name}",
     )
-    _verify(work, work.temporary, unwrapped.content)
-    return Made(work.temporary, Artifact(digest=unwrapped.content.digest, blkhash=unwrapped.blkhash), unwrapped.content)
+    content = unwrapped.content
+    _verify(work, work.temporary, content)
+    return Made(work.temporary, Artifact(digest=content.digest, blkhash=unwrapped.blkhash), content)
 
 
 def _verify(work: Work, path: Path, content: Content) -> None:

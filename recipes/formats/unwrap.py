@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import BlockHash, Content, Digest
@@ -28,14 +27,26 @@ if TYPE_CHECKING:
 _QCOW2_SIZE = slice(24, 32)
 
 
-@dataclass(frozen=True, slots=True)
-class Unwrapped:
+class Unwrapped(NamedTuple):
     """What `unwrap` found."""
 
     codec: str
-    content: Content
-    #: Of the content, where that is a raw disk.
+    #: Bytes of the content.
+    size: int
+    #: Name of its format, as `recipes.formats.probe` gives it.
+    format: str
+    #: Bytes of the virtual disk, where it is a disk image.
+    virtual_size: int | None
+    #: Of the content; None where nobody asked for digests.
+    digest: Digest | None
+    #: Of the content, where that is a raw disk and somebody asked for digests.
     blkhash: BlockHash | None
+
+    @property
+    def content(self) -> Content:
+        """What a receipt says of the content."""
+        assert self.digest is not None, "a receipt has the digest"
+        return Content(self.digest, self.size, self.format, self.virtual_size)
 
 
 def content_limit(wrapper_size: int, max_virtual_size: int) -> int:
@@ -51,12 +62,21 @@ def content_limit(wrapper_size: int, max_virtual_size: int) -> int:
 
 
 def unwrap(
-    source: Path, destination: Path, *, jobs: int, limit: int, progress: Progress, label: str, durable: bool = True
+    source: Path,
+    destination: Path,
+    *,
+    jobs: int,
+    limit: int,
+    progress: Progress,
+    label: str,
+    digests: bool = True,
+    durable: bool = True,
 ) -> Unwrapped:
     """Undo the compression of `source` into the new sparse file `destination`.
 
-    `limit` is the most bytes that the content may have. The meter called `label` counts bytes of the wrapper. On
-    success `destination` is complete, and on the disk if it is to be `durable`; after any error nothing is there.
+    `limit` is the most bytes that the content may have. The meter called `label` counts bytes of the wrapper. The
+    content's sha256 and blkhash are computed on the way unless nobody wants `digests`. On success `destination` is
+    complete, and on the disk if it is to be `durable`; after any error nothing is there.
     Content that is no multiple of a sector stays as it is. Memory: `compression.decompress`, and 4 MiB of queues.
 
     Errors: those of `compression.decompress`; `LimitExceeded`, before anything is decoded where the wrapper declares
@@ -64,13 +84,20 @@ def unwrap(
     system refuses, an existing `destination` among it.
     """
     try:
-        return _unwrap(source, destination, jobs, limit, progress, label, durable)
+        return _unwrap(source, destination, jobs, limit, progress, label, digests, durable)
     except OSError as error:
         raise StoreError(f"{error.filename or destination}: {error.strerror}") from error
 
 
 def _unwrap(
-    source: Path, destination: Path, jobs: int, limit: int, progress: Progress, label: str, durable: bool
+    source: Path,
+    destination: Path,
+    jobs: int,
+    limit: int,
+    progress: Progress,
+    label: str,
+    digests: bool,
+    durable: bool,
 ) -> Unwrapped:
     codec = compression.probe_codec(source)
     if codec is None:
@@ -85,24 +112,27 @@ def _unwrap(
         progress.meter(label, source.stat().st_size) as meter,
         removed_on_error(destination),
         SparseFile(destination, durable=durable) as file,
-        Stage(_sha256) as digest,
-        Stage(lambda chunks: _write(file, chunks)) as writer,
+        ExitStack() as running,
         closing(compression.decompress(source, codec, jobs=jobs, read=meter.advance)) as chunks,
     ):
+        hashing = running.enter_context(Stage(_sha256)) if digests else None
+        writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, BlockHasher() if digests else None)))
         size = 0
         for chunk in chunks:
             size += len(chunk)
             if size > limit:
                 raise LimitExceeded(f"{source}: {codec}: expands to more than the limit of {limit} bytes of content")
-            digest.put(chunk)
-            writer.put(chunk)
+            if hashing:
+                hashing.put(chunk)
+            writing.put(chunk)
             # Minutes of zeros come out of a few bytes: let an interruption through.
             meter.advance(0)
-        hasher = writer.finish()
+        hasher = writing.finish()
         file.finish(size)
-        content = describe(file.fileno(), size, digest.finish())
-    blkhash = hasher.result(size) if hasher and content.format in probe.RAW_FORMATS else None
-    return Unwrapped(codec, content, blkhash)
+        digest = hashing.finish() if hashing else None
+        name, claimed = _identify(file.fileno(), size)
+    blkhash = hasher.result(size) if hasher and name in probe.RAW_FORMATS else None
+    return Unwrapped(codec, size, name, claimed, digest, blkhash)
 
 
 def _sha256(chunks: Iterator[bytes]) -> Digest:
@@ -112,9 +142,8 @@ def _sha256(chunks: Iterator[bytes]) -> Digest:
     return Digest("sha256", digest.hexdigest())
 
 
-def _write(file: SparseFile, chunks: Iterator[bytes]) -> BlockHasher | None:
-    """Write the content, and hash its blocks if it begins as a disk does."""
-    hasher: BlockHasher | None = BlockHasher()
+def _write(file: SparseFile, chunks: Iterator[bytes], hasher: BlockHasher | None) -> BlockHasher | None:
+    """Write the content; return `hasher`, fed with it, if it begins as a disk does."""
     offset = 0
     for view in _batches(chunks):
         if offset == 0 and probe.detect(bytes(view[: probe.HEAD])) not in probe.RAW_FORMATS:
@@ -149,9 +178,14 @@ def _batches(chunks: Iterator[bytes]) -> Iterator[memoryview]:
 
 def describe(fd: int, size: int, digest: Digest) -> Content:
     """Return what the content in the open file `fd` is; it has `size` bytes, and `digest`."""
+    return Content(digest, size, *_identify(fd, size))
+
+
+def _identify(fd: int, size: int) -> tuple[str, int | None]:
+    """Return the name of the format of the open file `fd` of `size` bytes, and the bytes of its virtual disk."""
     head = os.pread(fd, probe.HEAD, 0)
     name = probe.detect(head, os.pread(fd, probe.TAIL, max(0, size - probe.TAIL)))
-    return Content(digest, size, name, virtual_size(name, head, size))
+    return name, virtual_size(name, head, size)
 
 
 def virtual_size(name: str, head: bytes, size: int | None) -> int | None:

@@ -7,15 +7,18 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.system.debian import home
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Touches more memory than any run writes.
-_TOUCH = "import mmap; memory = mmap.mmap(-1, 2 << 30); [memory.__setitem__(at, 1) for at in range(0, 2 << 30, 4096)]"
+#: Mebibytes of the page cache that are warmed before a run: more than any run writes.
+_WARMED = 1536
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 
 
@@ -93,7 +96,7 @@ def race(row: Row, runs: int, tell: Callable[[str], None], *, quick: bool = Fals
         for turn in range(runs + 1):
             for contender, output in zip(contenders, outputs, strict=True):
                 if not quick:
-                    _level()
+                    _level(home())
                 cost = _run(contender, output, row.folder)
                 tell(f"{row.name} {turn}/{runs}: {contender.label}: {cost.wall:.3f} s")
                 if turn:
@@ -112,13 +115,18 @@ def race(row: Row, runs: int, tell: Callable[[str], None], *, quick: bool = Fals
     return [Result(each, tuple(costs[each.label])) for each in contenders]
 
 
-def _level() -> None:
-    """Bring the machine to where each command is to find it."""
+def _level(folder: Path) -> None:
+    """Bring the machine to where each command is to find it; `folder` has room for a file."""
     # What the last one left to be written must not be paid for by the next.
     os.sync()
     # Nor what the host of a virtual machine took back while that was written: pages that were free for two seconds
-    # (free page reporting) cost whoever touches them next up to ten times of what they cost otherwise.
-    subprocess.run([sys.executable, "-I", "-S", "-c", _TOUCH], check=True)
+    # (free page reporting) cost whoever touches them next up to ten times of what they cost otherwise. A file warms the
+    # pages that the next one gets; anonymous memory is of others.
+    piece = bytes(1 << 20)
+    for _ in range(2):
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            for _ in range(_WARMED):
+                file.write(piece)
 
 
 def _run(contender: Contender, output: Path, folder: Path) -> Cost:
@@ -126,6 +134,8 @@ def _run(contender: Contender, output: Path, folder: Path) -> Cost:
     stdout = str(output) if contender.to_stdout else os.devnull
     launch = [sys.executable, "-I", "-S", _LAUNCH, stdout, *command]
     environ = {**os.environ, **contender.environ}
+    # pip compiles what it installs, and so does Python what it imports, unless a developer's environment forbids it.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A terminal would make larder draw bars, which its rivals do not.
     done = subprocess.run(launch, cwd=folder, env=environ, capture_output=True, check=True)
     report = json.loads(done.stdout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from .qcow2_header import SECTOR, ImageFile, read_header
@@ -25,6 +26,9 @@ _NOT_COPIED = (1 << 63) - 1
 _COMPRESSED = 1 << 62
 _ZERO = 1
 _ALL_SUBCLUSTERS = 0xFFFF_FFFF
+
+#: Extents that are remembered, of some 200 bytes each.
+_REMEMBERED = 1 << 16
 
 #: Below this many bytes, asking a file for its holes costs more than reading zeros.
 _WORTH_ASKING = 1 << 20
@@ -49,13 +53,28 @@ class Qcow2(ImageFile):
     def __init__(self, fd: int, path: Path, *, max_virtual_size: int) -> None:
         super().__init__(fd, path)
         self.header = read_header(self, max_virtual_size=max_virtual_size)
+        self._known: list[Extent] | None = None
 
     def extents(self) -> Iterator[Extent]:
         """Yield the guest's data in the guest's order; each compressed cluster is an extent of its own.
 
-        Tables are read and checked on the way, a window at a time, so memory does not grow with them. Errors:
-        `CorruptImage`.
+        Tables are read and checked on the way, a window at a time, so memory does not grow with them; where `data_size`
+        was asked for, a modest number of extents is remembered. Errors: `CorruptImage`.
         """
+        return self._walk() if self._known is None else iter(self._known)
+
+    @cached_property
+    def data_size(self) -> int:
+        """Bytes of the guest's disk that have data; reads and checks every table. Errors: `CorruptImage`."""
+        walk = self._walk()
+        known = list(islice(walk, _REMEMBERED))
+        size = sum(extent.length for extent in known)
+        rest = sum(extent.length for extent in walk)
+        if not rest:
+            self._known = known
+        return size + rest
+
+    def _walk(self) -> Iterator[Extent]:
         pending: Extent | None = None
         for extent in self._pieces():
             if extent.stored:
@@ -72,11 +91,6 @@ class Qcow2(ImageFile):
                 pending = extent
         if pending is not None:
             yield from self._without_holes(pending)
-
-    @cached_property
-    def data_size(self) -> int:
-        """Bytes of the guest's disk that have data; reads and checks every table. Errors: `CorruptImage`."""
-        return sum(extent.length for extent in self.extents())
 
     def _without_holes(self, extent: Extent) -> Iterator[Extent]:
         """Leave the file's own holes out of `extent`: images with preallocated metadata consist of them."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
+from recipes.formats import qcow2
 from recipes.formats.qcow2 import Extent, Qcow2
 from tests.formats.qcow2_images import COMPRESSED, COPIED, ZERO, build, create, extension, write
 from tests.oracles import need
@@ -53,6 +54,22 @@ def test_extents_are_in_the_order_of_the_guest(tmp_path: Path) -> None:
         (3 * CLUSTER, FIRST),
         (9 * CLUSTER, FIRST),
     ]
+
+
+@pytest.mark.parametrize("remembered", [0, 1, 2, 100])
+def test_the_size_of_the_data_changes_no_extents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    monkeypatch.setattr(qcow2, "_REMEMBERED", remembered)
+    path = tmp_path / "image"
+    path.write_bytes(build(l2={9: FIRST, 2: FIRST + CLUSTER}, data=2 * DATA))
+    with path.open("rb") as file:
+        image = Qcow2(file.fileno(), path, max_virtual_size=1 << 40)
+        before = list(image.extents())
+        assert len(before) == 2
+        assert image.data_size == 2 * CLUSTER
+        assert list(image.extents()) == before
+        assert list(image.extents()) == before
 
 
 @pytest.mark.parametrize("seed", range(20))

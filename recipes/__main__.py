@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 for a LarderError, 130 where it was interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     options.stop = threading.Event()
     try:
         with _stopped_by_signals(options.stop):
@@ -63,15 +64,19 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _parser(asked: str) -> argparse.ArgumentParser:
-    """Return the parser of the command that is `asked` for, or where that is none, for instance ``--help``, of all."""
-    parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__)
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser for these `arguments`: of the command that they name, or where they name none, of all."""
+    # What is not used is left out here, since it takes as long as to convert a small image: the other commands, and the
+    # width of the terminal, which argparse would have of shutil, and that loads three compressors.
+    asked = arguments[0] if arguments else ""
+    helps = not {"-h", "--help"}.isdisjoint(arguments)
+    formatter = argparse.HelpFormatter if helps else partial(argparse.HelpFormatter, width=80)
+    parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"larder {__version__}")
     # With a prog of our own argparse need not format the usage, for which it imports shutil.
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="python -m recipes")
-    # To build them all takes as long as to convert a small image.
     for name, (summary, declare) in COMMANDS.items() if asked not in COMMANDS else [(asked, COMMANDS[asked])]:
-        declare(commands.add_parser(name, help=summary))
+        declare(commands.add_parser(name, help=summary, formatter_class=formatter))
     return parser
 
 

@@ -8,6 +8,7 @@ can do that (XFS, btrfs).
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from .blkhash import BLOCK_SIZE
@@ -121,15 +122,17 @@ class _Reader:
 
     def __init__(self, image: Qcow2, span: int) -> None:
         self._image = image
-        self._inflate = _inflater(image)
         self._guest = memoryview(bytearray(span))
         # A compressed cluster takes at most twice its size in the file: the L2 entry has no room for more.
         self._stored = memoryview(bytearray(2 * span))
 
+    @cached_property
+    def _inflate(self) -> Callable[[memoryview, int], bytes | bytearray]:
+        return _inflater(self._image)
+
     def read(self, batch: _Batch) -> memoryview:
         """Return the content of `batch`, until the next call."""
         view = self._guest[: batch.stop - batch.start]
-        inflate = self._inflate
         if sum(extent.length for extent in batch.extents) < len(view):
             view[:] = bytes(len(view))
         compressed = []
@@ -142,6 +145,7 @@ class _Reader:
         for start, stop, group in _neighbours(compressed, len(self._stored)):
             stored = self._stored[: stop - start]
             self._fill(stored, start)
+            inflate = self._inflate
             for guest, length, host, size in group:
                 data = inflate(stored[host - start : host - start + size], guest)
                 at = guest - batch.start

@@ -84,21 +84,41 @@ def unwrap(
     system refuses, an existing `destination` among it.
     """
     try:
-        return _unwrap(source, destination, jobs, limit, progress, label, digests, durable)
+        codec = _codec(source, limit)
+        with (
+            progress.meter(label, source.stat().st_size) as meter,
+            removed_on_error(destination),
+            SparseFile(destination, durable=durable) as file,
+            ExitStack() as running,
+            closing(compression.decompress(source, codec, jobs=jobs, read=meter.advance)) as chunks,
+        ):
+            hasher = BlockHasher() if digests else None
+            hashing = running.enter_context(Stage(_sha256)) if digests else None
+            writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, hasher)))
+            size = 0
+            for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise LimitExceeded(
+                        f"{source}: {codec}: expands to more than the limit of {limit} bytes of content"
+                    )
+                if hashing:
+                    hashing.put(chunk)
+                writing.put(chunk)
+                # Minutes of zeros come out of a few bytes: let an interruption through.
+                meter.advance(0)
+            hashed = writing.finish()
+            file.finish(size)
+            digest = hashing.finish() if hashing else None
+            name, claimed = _identify(file.fileno(), size)
     except OSError as error:
         raise StoreError(f"{error.filename or destination}: {error.strerror}") from error
+    blkhash = hashed.result(size) if hashed and name in probe.RAW_FORMATS else None
+    return Unwrapped(codec, size, name, claimed, digest, blkhash)
 
 
-def _unwrap(
-    source: Path,
-    destination: Path,
-    jobs: int,
-    limit: int,
-    progress: Progress,
-    label: str,
-    digests: bool,
-    durable: bool,
-) -> Unwrapped:
+def _codec(source: Path, limit: int) -> str:
+    """Name the codec of `source`, or raise that it has none, or declares more content than `limit`."""
     codec = compression.probe_codec(source)
     if codec is None:
         raise UnsupportedFeature(
@@ -107,32 +127,7 @@ def _unwrap(
     declared = compression.declared_size(source, codec)
     if declared is not None and declared > limit:
         raise LimitExceeded(f"{source}: {codec}: declares {declared} bytes of content, and the limit is {limit}")
-
-    with (
-        progress.meter(label, source.stat().st_size) as meter,
-        removed_on_error(destination),
-        SparseFile(destination, durable=durable) as file,
-        ExitStack() as running,
-        closing(compression.decompress(source, codec, jobs=jobs, read=meter.advance)) as chunks,
-    ):
-        hashing = running.enter_context(Stage(_sha256)) if digests else None
-        writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, BlockHasher() if digests else None)))
-        size = 0
-        for chunk in chunks:
-            size += len(chunk)
-            if size > limit:
-                raise LimitExceeded(f"{source}: {codec}: expands to more than the limit of {limit} bytes of content")
-            if hashing:
-                hashing.put(chunk)
-            writing.put(chunk)
-            # Minutes of zeros come out of a few bytes: let an interruption through.
-            meter.advance(0)
-        hasher = writing.finish()
-        file.finish(size)
-        digest = hashing.finish() if hashing else None
-        name, claimed = _identify(file.fileno(), size)
-    blkhash = hasher.result(size) if hasher and name in probe.RAW_FORMATS else None
-    return Unwrapped(codec, size, name, claimed, digest, blkhash)
+    return codec
 
 
 def _sha256(chunks: Iterator[bytes]) -> Digest:

@@ -7,18 +7,13 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system.debian import home
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Mebibytes of the page cache that are warmed before a run: more than any run writes.
-_WARMED = 1536
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 
 
@@ -95,8 +90,8 @@ def race(row: Row, runs: int, tell: Callable[[str], None], *, quick: bool = Fals
     try:
         for turn in range(runs + 1):
             for contender, output in zip(contenders, outputs, strict=True):
-                if not quick:
-                    _level(home())
+                if turn and not quick:
+                    _warm(contender, output, row.folder)
                 cost = _run(contender, output, row.folder)
                 tell(f"{row.name} {turn}/{runs}: {contender.label}: {cost.wall:.3f} s")
                 if turn:
@@ -115,18 +110,17 @@ def race(row: Row, runs: int, tell: Callable[[str], None], *, quick: bool = Fals
     return [Result(each, tuple(costs[each.label])) for each in contenders]
 
 
-def _level(folder: Path) -> None:
-    """Bring the machine to where each command is to find it; `folder` has room for a file."""
-    # What the last one left to be written must not be paid for by the next.
+def _warm(contender: Contender, output: Path, folder: Path) -> None:
+    """Run the command once and delete its output, so that the next run finds the machine as it leaves it itself.
+
+    The host of a virtual machine takes pages back that were free for two seconds (free page reporting), and whoever
+    touches them next pays up to ten times of what they cost otherwise; it takes idle processors back, too. So what ran
+    last decides what a run costs, and here that is always the command itself.
+    """
+    # What others left to be written must not be paid for either.
     os.sync()
-    # Nor what the host of a virtual machine took back while that was written: pages that were free for two seconds
-    # (free page reporting) cost whoever touches them next up to ten times of what they cost otherwise. A file warms the
-    # pages that the next one gets; anonymous memory is of others.
-    piece = bytes(1 << 20)
-    for _ in range(2):
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            for _ in range(_WARMED):
-                file.write(piece)
+    _run(contender, output, folder)
+    output.unlink(missing_ok=True)
 
 
 def _run(contender: Contender, output: Path, folder: Path) -> Cost:

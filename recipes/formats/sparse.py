@@ -12,7 +12,7 @@ import stat
 import struct
 import sys
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
 from recipes.errors import NoSpace
@@ -147,7 +147,6 @@ class SparseFile:
         #: Where the next sequential `write` goes.
         self.position = os.fstat(self._fd).st_size if resume else 0
         self._can_share = sys.platform == "linux"
-        self._allocates_ahead = file_system(self._fd) == "ext4"
 
     def __enter__(self) -> Self:
         return self
@@ -178,13 +177,17 @@ class SparseFile:
         """Write these ``(start, stop)`` runs of `view`, whose first byte belongs at `offset`."""
         with disk_errors(self.path):
             for start, stop in runs:
-                if self._allocates_ahead and stop - start >= _ALLOCATED_AHEAD:
+                if stop - start >= _ALLOCATED_AHEAD and self._allocates_ahead:
                     self._allocate(offset + start, stop - start)
                 self._pwrite_run(view, offset, start, stop)
 
     def _pwrite_run(self, view: memoryview, offset: int, start: int, stop: int) -> None:
         while start < stop:
             start += os.pwrite(self._fd, view[start:stop], offset + start)
+
+    @cached_property
+    def _allocates_ahead(self) -> bool:
+        return file_system(self._fd) == "ext4"
 
     def _allocate(self, offset: int, length: int) -> None:
         try:

@@ -99,15 +99,18 @@ class _Abort(Exception):
 
 
 class Stage(Generic[T]):
-    """A thread that runs `consume` over the chunks that are `put`; `room` chunks may wait for it.
+    """A thread that runs `consume` over the chunks that are `put`, through a queue bounded to `room` chunks.
 
-    Leave the context without `finish`, and `consume` ends by an exception at its next chunk.
+    `consume` may end before the chunks do. By an exception: `put` and `finish` raise it. By returning: it has all that
+    it wanted, and what is still put is dropped. Neither ever leaves `put` waiting. Leave the context without `finish`,
+    and `consume` ends by an exception at its next chunk.
     """
 
     def __init__(self, consume: Callable[[Iterator[bytes]], T], *, room: int = 4) -> None:
         self._consume = consume
         self._queue: SimpleQueue[bytes | type[_Abort] | None] = SimpleQueue()
         self._room = Semaphore(room)
+        self._ended = False
         self._error: BaseException | None = None
         self._result: list[T] = []
         # A daemon: an interruption between its start and the body of the context leaves nobody to end it.
@@ -124,9 +127,13 @@ class Stage(Generic[T]):
     def put(self, chunk: bytes) -> None:
         """Hand `chunk` on, or raise the error by which `consume` ended."""
         self._room.acquire()
+        if not self._ended:
+            self._queue.put(chunk)
+            return
+        # For whoever puts the next one: `consume` makes no room any more.
+        self._room.release()
         if self._error:
             raise self._error
-        self._queue.put(chunk)
 
     def finish(self) -> T:
         """Say that no chunk follows; return what `consume` returned, or raise its error."""
@@ -148,5 +155,7 @@ class Stage(Generic[T]):
             self._result.append(self._consume(self._chunks()))
         except BaseException as error:
             self._error = error
-            # The feeder may be waiting for room that nobody would make any more.
+        finally:
+            # In this order: the feeder may be waiting for room that nobody else would make any more.
+            self._ended = True
             self._room.release()

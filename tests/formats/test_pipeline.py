@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats.pipeline import in_order
+from recipes.formats.pipeline import Stage, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Longer than any of this takes, so that what hangs fails.
 SECONDS = 20
@@ -91,3 +91,79 @@ def test_whoever_stops_reading_ends_the_threads() -> None:
         assert next(chunks) == b"0.0"
         assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+# A stage.
+
+
+def _feed(consume: Callable[[Iterator[bytes]], object], chunks: int) -> list[object]:
+    """Put chunks into a stage; return what came of each `put`, and of `finish`: None, a result or an error."""
+    found: list[object] = []
+
+    def feed() -> None:
+        with Stage(consume, room=2) as stage:
+            for number in range(chunks):
+                try:
+                    stage.put(b"%d" % number)
+                    found.append(None)
+                except ValueError as error:
+                    found.append(error)
+            try:
+                found.append(stage.finish())
+            except ValueError as error:
+                found.append(error)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    feeder.join(SECONDS)
+    assert not feeder.is_alive(), "put waits for ever"
+    return found
+
+
+def test_a_stage_is_given_every_chunk_in_order() -> None:
+    assert _feed(b",".join, 12)[-1] == b"0,1,2,3,4,5,6,7,8,9,10,11"
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 3])
+def test_a_stage_that_returns_early_drops_what_is_put_later(wanted: int) -> None:
+    def some(chunks: Iterator[bytes]) -> list[bytes]:
+        return [next(chunks) for _ in range(wanted)]
+
+    assert _feed(some, 50) == [None] * 50 + [[b"0", b"1", b"2"][:wanted]]
+
+
+def test_a_stage_that_closes_its_chunks_drops_what_is_put_later() -> None:
+    def some(chunks: Iterator[bytes]) -> bytes:
+        for chunk in chunks:
+            return chunk
+        return b""
+
+    assert _feed(some, 50)[-1] == b"0"
+
+
+def test_a_stage_that_fails_says_so_at_every_put() -> None:
+    failure = ValueError("no more")
+
+    def fail(chunks: Iterator[bytes]) -> None:
+        next(chunks)
+        raise failure
+
+    found = _feed(fail, 50)
+    # As many as fit go before it, and then there is nothing but the error.
+    assert set(found[:2]) <= {None, failure}
+    assert found[4:] == [failure] * 47
+
+
+def test_a_stage_that_is_left_ends_at_its_next_chunk() -> None:
+    ended = threading.Event()
+
+    def consume(chunks: Iterator[bytes]) -> None:
+        try:
+            for _ in chunks:
+                pass
+        finally:
+            ended.set()
+
+    with Stage(consume) as stage:
+        stage.put(b"one")
+    assert ended.is_set()

@@ -30,6 +30,11 @@ MAX_LINKS_FOLLOWED = 40
 MAX_NAMES = 4_000_000
 #: Parents that no archive names itself: one path can have two thousand. Archivers leave out a few at the most.
 MAX_UNNAMED = 100_000
+#: Names that the targets of symbolic links may lead over, on the way to the parents of all paths together: so many, and
+#: for each path so many more. In real trees a parent is reached through one link or two, of a few names; forty links of
+#: two thousand names each, and what is behind them, would cost any time.
+MAX_DETOUR = 1 << 20
+DETOUR_PER_PATH = 16
 
 
 class Extent(NamedTuple):
@@ -117,6 +122,7 @@ class Tree:
     def __init__(self) -> None:
         self.root = Node(stat.S_IFDIR | 0o755)
         self._names = self._unnamed = 0
+        self._detour = MAX_DETOUR
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -137,7 +143,8 @@ class Tree:
         the root, as chroot(2) does.
 
         Errors: `CorruptImage` for a path that leaves the root, for a parent that is no directory, for a name that no
-        file system has; `LimitExceeded` for more names than `MAX_NAMES`, or parents than `MAX_UNNAMED`.
+        file system has; `LimitExceeded` for more names than `MAX_NAMES`, parents than `MAX_UNNAMED`, or names in the
+        targets of links than `MAX_DETOUR` and `DETOUR_PER_PATH` allow.
         """
         parts = split(path)
         if not parts:
@@ -243,6 +250,7 @@ class Tree:
     def _directory(self, parts: list[bytes], path: bytes, *, make: bool) -> Node:
         """Return the directory at `parts`, following symbolic links; `path` is for messages."""
         followed = 0
+        self._detour += DETOUR_PER_PATH
         ancestors: list[Node] = []
         here = self.root
         todo = parts[::-1]
@@ -269,7 +277,13 @@ class Tree:
                     raise CorruptImage(f"{show(path)}: its parents are a loop of symbolic links")
                 if child.target.startswith(b"/"):
                     here, ancestors = self.root, []
-                todo += [part for part in reversed(child.target.split(b"/")) if part not in (b"", b".")]
+                names = child.target.split(b"/")
+                self._detour -= len(names)
+                if self._detour < 0:
+                    raise LimitExceeded(
+                        f"{show(path)}: the symbolic links to it and to others lead over too many names"
+                    )
+                todo += [name for name in reversed(names) if name not in (b"", b".")]
             elif not make:
                 raise _Missing
             else:

@@ -225,13 +225,14 @@ def _raw(options: argparse.Namespace) -> str:
 
 def _content(options: argparse.Namespace) -> str:
     from recipes.formats import unwrap
+    from recipes.formats.bounds import content_limit
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         made = unwrap.unwrap(
             options.source,
             draft,
             jobs=options.jobs,
-            limit=unwrap.content_limit(options.source.stat().st_size, options.max_virtual_size),
+            limit=content_limit(options.source.stat().st_size, options.max_virtual_size),
             progress=progress,
             label=options.source.name,
             digests=not options.no_digests,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from recipes import store
 from recipes.errors import DigestMismatch
 from recipes.formats import compression, unwrap
+from recipes.formats.bounds import content_limit
 from recipes.model import Artifact, Content
 
 from .recipe import Made, Recipe
@@ -32,7 +33,7 @@ def make(work: Work) -> Made:
         path,
         work.temporary,
         jobs=work.limits.jobs,
-        limit=unwrap.content_limit(wrapper.size, work.limits.max_virtual_size),
+        limit=content_limit(wrapper.size, work.limits.max_virtual_size),
         progress=work.progress,
         label=f"content:{work.image.name}",
     )

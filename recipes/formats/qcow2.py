@@ -12,6 +12,9 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from recipes.errors import LimitExceeded
+
+from .bounds import content_limit
 from .qcow2_header import SECTOR, ImageFile, read_header
 from .sparse import CHUNK, data_extents, data_runs
 
@@ -59,7 +62,8 @@ class Qcow2(ImageFile):
         """Yield the guest's data in the guest's order; each compressed cluster is an extent of its own.
 
         Tables are read and checked on the way, a window at a time, so memory does not grow with them; where `data_size`
-        was asked for, a modest number of extents is remembered. Errors: `CorruptImage`.
+        was asked for, a modest number of extents is remembered. Errors: `CorruptImage`; `LimitExceeded` for compressed
+        clusters with more data than `content_limit` allows.
         """
         return self._walk() if self._known is None else iter(self._known)
 
@@ -76,13 +80,24 @@ class Qcow2(ImageFile):
 
     def _walk(self) -> Iterator[Extent]:
         pending: Extent | None = None
+        # A cluster of the active state has one entry: only snapshots share clusters, with it and among each other.
+        # Entries that share one would make any amount of data of a small file.
+        plain = self.size
+        inflated = most = content_limit(self.size, self.header.virtual_size)
         for extent in self._pieces():
             if extent.stored:
+                inflated -= extent.length
+                if inflated < 0:
+                    raise LimitExceeded(f"{self.path}: QCOW2: its compressed clusters hold more than {most} bytes")
                 if pending is not None:
                     yield from self._without_holes(pending)
                     pending = None
                 yield extent
-            elif pending is None:
+                continue
+            plain -= extent.length
+            if plain < 0:
+                raise self.corrupt("the L2 tables name more data than the file has room for")
+            if pending is None:
                 pending = extent
             elif pending.guest + pending.length == extent.guest and pending.host + pending.length == extent.host:
                 pending = pending._replace(length=pending.length + extent.length)

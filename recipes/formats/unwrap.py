@@ -49,18 +49,6 @@ class Unwrapped(NamedTuple):
         return Content(self.digest, self.size, self.format, self.virtual_size)
 
 
-def content_limit(wrapper_size: int, max_virtual_size: int) -> int:
-    """Return the bytes of content that a wrapper of `wrapper_size` may have.
-
-    Deflate expands 1032 times at the most, and real disks are not all zeros, so 1000 times the wrapper and a free GiB
-    refuse no honest gzip file, and a small bomb ends within seconds, whatever `max_virtual_size` allows. xz and zstd
-    are held to the same although they expand zeros much further: an almost empty disk of many GiB in one of them is
-    refused. A larger free part would break the promise on time: a GiB of zeros takes xz and bzip2 3 s of CPU, and 1 s
-    with zstd, sizes that are declared and holes notwithstanding, since the digest is over all of it.
-    """
-    return min(max_virtual_size, (1 << 30) + 1000 * wrapper_size)
-
-
 def unwrap(
     source: Path,
     destination: Path,

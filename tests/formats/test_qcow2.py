@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
-from recipes.formats import qcow2
+from recipes.formats import bounds, qcow2
 from recipes.formats.qcow2 import Extent, Qcow2
 from tests.formats.qcow2_images import COMPRESSED, COPIED, ZERO, build, create, extension, write
 from tests.oracles import need
@@ -276,6 +276,27 @@ def test_l1_entries_that_share_a_table_cannot_cost_more_than_the_file(tmp_path: 
     entries = 4096
     image = build(cluster_bits=9, size=entries * 64 * cluster, l1=[], l1_size=entries, l1_table_offset=4 * cluster)
     refused(tmp_path, image + struct.pack(">Q", 3 * cluster) * entries, CorruptImage, "more L2 tables")
+
+
+def test_entries_that_share_a_cluster_cannot_cost_more_than_the_file(tmp_path: Path) -> None:
+    """Only snapshots share clusters."""
+    shared = dict.fromkeys(range(100), FIRST)
+    refused(tmp_path, build(size=100 * CLUSTER, l2=shared, data=DATA), CorruptImage, "more data than the file")
+    extended = {2 * index: FIRST for index in range(100)} | {2 * index + 1: 0xFFFF_FFFF for index in range(100)}
+    image = build(size=100 * CLUSTER, incompatible=1 << 4, l2=extended, data=DATA)
+    refused(tmp_path, image, CorruptImage, "more data than the file")
+    own = {index: FIRST + index * CLUSTER for index in range(100)}
+    assert extents(tmp_path, build(size=100 * CLUSTER, l2=own, data=100 * DATA))
+
+
+def test_compressed_clusters_hold_no_more_than_any_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "FREE_CONTENT", 16 * CLUSTER)
+    monkeypatch.setattr(bounds, "EXPANSION", 0)
+    entries = dict.fromkeys(range(17), FIRST | COMPRESSED)
+    image = build(size=16 * CLUSTER, l2=entries, data=bytes(CLUSTER))
+    assert len(extents(tmp_path, image)) == 16
+    image = build(size=17 * CLUSTER, l2=entries, data=bytes(CLUSTER))
+    refused(tmp_path, image, LimitExceeded, f"hold more than {16 * CLUSTER} bytes")
 
 
 def test_the_virtual_size_has_a_limit(tmp_path: Path) -> None:

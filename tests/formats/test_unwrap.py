@@ -19,8 +19,9 @@ import zstandard
 
 from recipes.errors import CorruptImage, Interrupted, LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats import blkhash
+from recipes.formats.bounds import content_limit
 from recipes.formats.sparse import allocated
-from recipes.formats.unwrap import Unwrapped, content_limit, unwrap
+from recipes.formats.unwrap import Unwrapped, unwrap
 from recipes.progress import SILENCE
 
 if TYPE_CHECKING:
@@ -241,9 +242,3 @@ def test_ten_gigabytes_of_zeros_stop_early_in_little_memory(codec: str, tmp_path
     peak = int(subprocess.run(command, cwd=root, stdout=subprocess.PIPE, check=True).stdout)
     assert peak < 100 * 1024
     assert not (tmp_path / "content").exists()
-
-
-def test_content_limit() -> None:
-    assert content_limit(0, 2 << 40) == 1 << 30
-    assert content_limit(400_000_000, 2 << 40) == (1 << 30) + 400_000_000_000
-    assert content_limit(400_000_000, 10 << 30) == 10 << 30

@@ -1,0 +1,24 @@
+"""What may come of a small input: so much for nothing, and so much more for each of its bytes.
+
+Every reader of what strangers wrote bounds what an input costs by its length, or by what it has room for. Where the
+format itself gives no bound, these do.
+"""
+
+from __future__ import annotations
+
+#: Bytes of content that any input may have.
+FREE_CONTENT = 1 << 30
+#: Bytes of content for each byte of an input beyond that.
+EXPANSION = 1000
+
+
+def content_limit(stored: int, most: int) -> int:
+    """Return the bytes of content that an input of `stored` bytes may have; `most` is what anything may have.
+
+    Deflate expands 1032 times at the most, and real disks are not all zeros, so 1000 times the input and a free GiB
+    refuse no honest gzip file, and a small bomb ends within seconds, whatever `max-virtual-size` allows. xz and zstd
+    are held to the same although they expand zeros much further: an almost empty disk of many GiB in one of them is
+    refused. A larger free part would break the promise on time: a GiB of zeros takes xz and bzip2 3 s of CPU, and 1 s
+    with zstd, sizes that are declared and holes notwithstanding, since the digest is over all of it.
+    """
+    return min(most, FREE_CONTENT + EXPANSION * stored)

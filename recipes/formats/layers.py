@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, StoreError
 
 from . import compression, tar_read
+from .bounds import content_limit
 from .oci_layout import Blob
 from .oci_spec import WHITEOUT
 from .parallel import share
@@ -43,6 +44,11 @@ _OPAQUE = b".wh..wh..opq"
 #: At the root: what aufs kept there, and old releases of docker with it. Hard links may be to what is in it.
 _AUFS = b".wh..wh."
 
+#: Bytes that the members of all layers may weigh, and how many more for each byte of the layers as they are stored. A
+#: header of 512 bytes compresses to two where it repeats the one before it, and to 20 where it tells of another file.
+_MEMORY = 128 << 20
+_MEMORY_PER_BYTE = 64
+
 
 def flatten(
     image: Image, *, scratch: Callable[[], Path], jobs: int, limit: int, progress: Progress, label: str
@@ -51,7 +57,8 @@ def flatten(
 
     Every layer is verified. A compressed one is decompressed into a new sparse file, whose path `scratch` gives and
     which has no name any more once it is open; up to `jobs` layers at once. The others stay where they are. Together
-    they may have `limit` bytes of content. The meter called `label` is told the bytes of the layers as they are stored.
+    they may have `limit` bytes of content, and no more than `content_limit` allows for what is stored. The meter called
+    `label` is told the bytes of the layers as they are stored.
 
     Errors: `CorruptImage`, also for a layer that is not what the image says; `LimitExceeded`; those of
     `compression.decompress` and `tar_read.members`; `NoSpace`; `StoreError` for what else the operating system refuses.
@@ -60,12 +67,21 @@ def flatten(
         with ExitStack() as undo:
             tree = undo.enter_context(Tree())
             with progress.meter(label, sum(layer.blob.size for layer in image.layers)) as meter:
-                tars = _Tars(image, tree, scratch, jobs, limit, meter)
+                # Layers may be one file.
+                stored = sum(blob.size for blob in {layer.blob for layer in image.layers})
+                tars = _Tars(image, tree, scratch, jobs, content_limit(stored, limit), meter)
                 share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
+            left = _MEMORY + _MEMORY_PER_BYTE * stored
             for number in range(len(image.layers)):
                 fd, offset, size = tars.done[number]
                 name = tars.name(number)
-                apply(tree, list(tar_read.members(fd, size, name, offset=offset)), name)
+                found = []
+                for member in tar_read.members(fd, size, name, offset=offset):
+                    left -= _weight(member)
+                    if left < 0:
+                        raise LimitExceeded(f"{name}: too many files, of layers that have {stored} bytes in all")
+                    found.append(member)
+                apply(tree, found, name)
             undo.pop_all()
             return tree
     except OSError as error:
@@ -94,6 +110,19 @@ def apply(tree: Tree, members: Sequence[Member], name: str) -> None:
     tar_read.extend(tree, resolved(), name)
     for left in [each for each in tree.root.children if each.startswith(_AUFS)]:
         tree.remove(left)
+
+
+def _weight(member: Member) -> int:
+    """Return about the bytes of memory that a member takes, and with the length of its path what that costs."""
+    path, node, link = member
+    weight = 512 + 4 * len(path) + 4 * len(link)
+    if node is not None:
+        weight += len(node.target)
+        if node.xattrs:
+            weight += sum(256 + len(name) + len(value) for name, value in node.xattrs.items())
+        if not isinstance(node.data, bytes):
+            weight += 128 * len(node.data)
+    return weight
 
 
 def _whiteout(tree: Tree, path: bytes) -> bool:
@@ -192,7 +221,7 @@ class _Tars:
                 if self._left < 0:
                     raise LimitExceeded(
                         f"{self._image.path}: the layers expand to more than the limit of {self._limit} bytes",
-                        hint="raise max-virtual-size in images.toml if that is what you want",
+                        hint="the limit is max-virtual-size, and no more than 1 GiB and 1000 times what is stored",
                     )
             yield chunk
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, StoreError
-from recipes.formats import tar_read
+from recipes.formats import bounds, tar_read
+from recipes.formats import layers as layers_module
 from recipes.formats.layers import apply, flatten
 from recipes.formats.oci_layout import open_image
 from recipes.formats.oci_spec import CONFIG, LAYER, MANIFEST
@@ -31,6 +32,8 @@ from tests.formats.oci_images import (
     tar,
     write_tar,
 )
+from tests.formats.tar_archives import END, extended, sparse_0_1
+from tests.formats.tar_archives import file as archived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -286,6 +289,51 @@ class TestImages:
         path = layout.write(tmp_path / "image", layout.image(bytes(1 << 27), suffix=suffix))
         with pytest.raises(LimitExceeded, match="1000000 bytes"):
             flat(path, scratch, limit=1_000_000)
+
+    @pytest.mark.parametrize("times", [1, 5])
+    def test_a_bomb_ends_at_what_its_size_allows(
+        self, times: int, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where one small file is many layers."""
+        monkeypatch.setattr(bounds, "FREE_CONTENT", 1 << 20)
+        monkeypatch.setattr(bounds, "EXPANSION", 10)
+        layout = Layout()
+        layer = tar(file("zeros", bytes((5 << 20) // times)))
+        image = layout.image(*[layer] * times, suffix="+gzip")
+        stored = len(COMPRESS["+gzip"](layer))
+        with pytest.raises(LimitExceeded, match=f"more than the limit of {(1 << 20) + 10 * stored} bytes"):
+            flat(layout.write(tmp_path / "image", image), scratch, limit=2 << 40)
+
+    @pytest.mark.parametrize("times", [1, 20])
+    def test_members_take_no_more_memory_than_their_layers_justify(
+        self, times: int, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A header that repeats the one before it takes two bytes of gzip, and some hundred of memory."""
+        monkeypatch.setattr(layers_module, "_MEMORY", 1 << 20)
+        layout = Layout()
+        few = layout.image(*[tar(*[file("a")] * (1000 // times))] * times, suffix="+gzip")
+        flat(layout.write(tmp_path / "few", few), scratch, limit=2 << 40).__exit__()
+        many = layout.image(*[tar(*[file("a")] * (6000 // times))] * times, suffix="+gzip")
+        with pytest.raises(LimitExceeded, match="too many files, of layers that have"):
+            flat(layout.write(tmp_path / "many", many), scratch, limit=2 << 40)
+
+    @pytest.mark.parametrize("heavy", ["xattrs", "paths", "pieces", "targets"])
+    def test_what_members_carry_counts(
+        self, heavy: str, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(layers_module, "_MEMORY", 100_000)
+        layer = {
+            "xattrs": lambda: (extended([(b"SCHILY.xattr.user.a", b"x" * 30_000)]) + archived(b"", b"a")) * 40 + END,
+            "paths": lambda: (extended([(b"path", b"a/" * 1500)]) + archived(b"", b"a")) * 40 + END,
+            "pieces": lambda: (
+                sparse_0_1(b"5000", b",".join(b"%d,1" % (2 * at) for at in range(500)), b"s" * 500) * 40 + END
+            ),
+            "targets": lambda: tar(*[symlink("a", "t" * 4000)] * 200),
+        }[heavy]()
+        layout = Layout()
+        image = layout.image(tar(file("a")), layer, suffix="+gzip")
+        with pytest.raises(LimitExceeded, match="layer 2 of 2: too many files"):
+            flat(layout.write(tmp_path / "image", image), scratch, limit=2 << 40)
 
     @pytest.mark.parametrize("suffix", ["+gzip", "+zstd"])
     def test_a_compressed_layer_that_is_cut(self, suffix: str, tmp_path: Path, scratch: Path) -> None:

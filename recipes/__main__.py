@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from recipes import __version__
-from recipes.console import Watch, console
+from recipes.console import Watch, console, take_any_text
 from recipes.errors import Interrupted, LarderError
 from recipes.model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
 from recipes.settings import ARCH_ALIASES, parse_jobs, processors
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, 1 for a LarderError, 130 where it was interrupted."""
+    take_any_text(sys.stdout)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(arguments).parse_args(arguments)
     options.stop = threading.Event()

@@ -7,6 +7,8 @@ Interrupted once the run is told to stop.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import threading
@@ -62,6 +64,33 @@ def tell(stream: TextIO, text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+#: Name of the error handler that `take_any_text` gives a stream.
+_ESCAPE = "larder.escape"
+
+
+def take_any_text(stream: TextIO) -> None:
+    """Let `stream` write what its encoding has no room for: a title with an umlaut in the locale C is no error.
+
+    File names that are not UTF-8 are written as the bytes that they are, so that scripts get the path; every other
+    character is escaped as in Python's own standard error.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        codecs.register_error(_ESCAPE, _escape)
+        stream.reconfigure(errors=_ESCAPE)
+
+
+def _escape(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    escaped = bytearray()
+    for each in error.object[error.start : error.end]:
+        try:
+            escaped += each.encode("ascii", "surrogateescape")
+        except UnicodeEncodeError:
+            escaped += each.encode("ascii", "backslashreplace")
+    return bytes(escaped), error.end
 
 
 class _StoppableMeter:
@@ -172,6 +201,7 @@ class Bars:
         from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
         from rich.progress import Progress as RichProgress
 
+        # What larder prints is text: `raw:x: 1 MiB` has an emoji of rich's in it, and a path may have [brackets].
         self._stop = stop
         self._rich = RichProgress(
             TextColumn("{task.description}", markup=False),
@@ -179,14 +209,14 @@ class Bars:
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            console=Console(file=stream, highlight=False),
+            console=Console(file=stream, highlight=False, markup=False, emoji=False),
             transient=True,
         )
         self._rich.start()
 
     def write(self, text: str) -> None:
         """Write `text` above the bars."""
-        self._rich.console.print(text, end="", markup=False, soft_wrap=True)
+        self._rich.console.print(text, end="", soft_wrap=True)
 
     def close(self) -> None:
         """Remove the bars."""

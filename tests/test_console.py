@@ -69,8 +69,10 @@ def test_bars_in_a_terminal(stop: threading.Event) -> None:
         first.advance(5)
         second.advance(10)
         shown.note("[bold]not markup[/bold]")
+        shown.write("   raw:x: 1 MiB\n")
     shown.close()
     assert "[bold]not markup[/bold]" in stream.getvalue()
+    assert "raw:x: 1 MiB" in stream.getvalue()
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
@@ -94,3 +96,25 @@ def test_a_reader_that_left_is_told_no_more() -> None:
     with open(writing, "w") as stream:
         console.tell(stream, "one\n")
         console.tell(stream, "two\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("ascii", b"\\xdcbung \\u65e5"), ("iso8859-1", b"\xdcbung \\u65e5"), ("utf-8", "Übung 日".encode())],
+)
+def test_a_stream_takes_what_its_encoding_does_not_have(encoding: str, shown: bytes) -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding)
+    console.take_any_text(stream)
+    stream.write("Übung 日")
+    stream.flush()
+    assert written.getvalue() == shown
+
+
+def test_a_file_name_is_written_as_the_bytes_that_it_has() -> None:
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="utf-8")
+    console.take_any_text(stream)
+    stream.write(os.fsdecode(b"/srv/\xfcber/raw"))
+    stream.flush()
+    assert written.getvalue() == b"/srv/\xfcber/raw"

@@ -89,7 +89,7 @@ class Project:
             text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in image.items() if key != "source")
             text += f'[images."{name}".x86_64]\n'
             text += "".join(f"{key} = {json.dumps(value)}\n" for key, value in image["source"].items())
-        (self.folder / "images.toml").write_text(text)
+        (self.folder / "images.toml").write_text(text, encoding="utf-8")
 
     def doit(self, *arguments: str, **environ: str) -> Result:
         """Run `doit` in the project."""

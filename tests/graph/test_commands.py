@@ -132,3 +132,10 @@ def test_whoever_stops_reading_is_told_no_more(project: Project, words: tuple[st
     os.close(writer)
     assert done.returncode in (0, -signal.SIGPIPE)
     assert done.stderr == ""
+
+
+def test_titles_in_a_locale_that_has_no_room_for_them(project: Project) -> None:
+    project.declare("a", b"\x55" * 512, title="Übung")
+    for words in (("list",), ("info", "fetch:a"), ("help", "fetch:a")):
+        out = project.ok(*words, PYTHONIOENCODING="ascii")
+        assert "the original of \\xdcbung, kept" in out

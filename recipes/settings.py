@@ -22,6 +22,9 @@ ARCH_ALIASES: Mapping[str, Arch] = {
     "arm64": "aarch64",
 }
 
+#: Why there is no home folder: a container often runs as a user whom it has not heard of.
+_HOMELESS = "HOME is not set, and the user has no entry in the system's list"
+
 
 def processors() -> int:
     """Return how many processors this process may use: containers and CI pin it to fewer than the machine has."""
@@ -65,6 +68,40 @@ def _jobs(environ: Mapping[str, str]) -> int:
         raise SettingsError(f"LARDER_JOBS: {error}") from None
 
 
+def expand(text: str) -> Path:
+    """Return `text` as a path, with the home folder that a leading ``~`` or ``~USER`` stands for.
+
+    Raise SettingsError where nothing says which folder that is.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = text.partition("/")[0]
+        why = f"there is no user called {user[1:]}" if user != "~" else _HOMELESS
+        raise SettingsError(f"{text}: {user} is no folder: {why}", hint="write the whole path") from None
+
+
+def user_cache(name: str) -> Path | None:
+    """Return where the platform has the cache of the application `name`; None where this user has no home folder."""
+    import platformdirs
+
+    # It leaves a ~ as it is where nothing says what that is, and a folder called ~ is nobody's cache.
+    folder = Path(platformdirs.user_cache_dir(name, appauthor=False))
+    return folder if folder.is_absolute() else None
+
+
+def _cache(environ: Mapping[str, str]) -> Path:
+    if asked := environ.get("LARDER_CACHE", ""):
+        return expand(asked).absolute()
+    found = user_cache("larder")
+    if found is None:
+        raise SettingsError(
+            f"nothing says where the cache goes: {_HOMELESS}",
+            hint="set LARDER_CACHE to a folder that can be written to; nothing else is needed",
+        )
+    return found
+
+
 class Settings(NamedTuple):
     """The settings of one run."""
 
@@ -83,14 +120,9 @@ class Settings(NamedTuple):
     def from_environ(cls, here: Path, environ: Mapping[str, str] | None = None) -> Self:
         """Read the environment; `here` is the folder of dodo.py, where images.toml is by default."""
         environ = os.environ if environ is None else environ
-        cache = environ.get("LARDER_CACHE", "")
-        if not cache:
-            import platformdirs
-
-            cache = platformdirs.user_cache_dir("larder", appauthor=False)
         return cls(
-            cache=Path(cache).expanduser().absolute(),
-            images=Path(environ.get("LARDER_IMAGES") or here / "images.toml").expanduser().absolute(),
+            cache=_cache(environ),
+            images=expand(environ.get("LARDER_IMAGES") or str(here / "images.toml")).absolute(),
             arch=_arch(environ),
             offline=_flag(environ, "LARDER_OFFLINE"),
             strict=_flag(environ, "LARDER_STRICT"),

@@ -19,6 +19,7 @@ from recipes.formats import compression
 from recipes.graph import workspace
 from recipes.graph.failure import failure
 from recipes.model import DERIVABLE, DIGEST_LENGTHS
+from recipes.settings import expand, user_cache
 from recipes.sources.urls import shown
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def clean(name: str) -> TaskFailed | None:
         identity = space.identity(image)
         for url in lima.cached_urls(image, identity):
             lima.remove(_folder(""), url, identity.digest, space.session.progress)
+    except OSError as error:
+        return TaskFailed(f"cannot delete {error.filename}: {error.strerror}")
     except LarderError as error:
         return TaskFailed(str(error))
     return None
@@ -111,11 +114,14 @@ def clean(name: str) -> TaskFailed | None:
 def _folder(option: str) -> Path:
     if option:
         # doit has gone to the folder of dodo.py.
-        return Path(doit.get_initial_workdir()) / Path(option).expanduser()
-    import platformdirs
-
+        return Path(doit.get_initial_workdir()) / expand(option)
     # Go's os.UserCacheDir, on Linux and macOS.
-    return Path(platformdirs.user_cache_dir("lima", appauthor=False))
+    found = user_cache("lima")
+    if found is None:
+        raise StoreError(
+            "nothing says where Lima's cache is: this user has no home folder", hint="--lima-cache DIR says it"
+        )
+    return found
 
 
 def _misses(image: Image, identity: Identity, cache: Path) -> tuple[str, ...]:

@@ -57,7 +57,11 @@ def find(host: str, environ: Mapping[str, str] | None = None) -> Login | None:
     is in the folder DOCKER_CONFIG, by default ``~/.docker``. Errors: CredentialError.
     """
     environ = os.environ if environ is None else environ
-    path = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    try:
+        path = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    except RuntimeError:
+        # Who has no home folder has logged in nowhere.
+        return None
     config = _read(path)
     helpers = _table(config, "credHelpers", path)
     key = _HUB_KEY if host == DOCKER_HUB else host

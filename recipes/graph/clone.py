@@ -13,6 +13,7 @@ from recipes.export import clone, ledger, usage
 from recipes.export.clone import METHODS, OVERLAY, Wish
 from recipes.graph import workspace
 from recipes.graph.optional import OptionTask
+from recipes.settings import expand
 from recipes.units import parse_size
 
 if TYPE_CHECKING:
@@ -74,9 +75,7 @@ class CloneTask(OptionTask):
             raise StoreError(f"a {self.image.kind} image cannot be cloned as {form}, but as {', '.join(possible)}")
         mode = options["mode"]
         self._wish = Wish(form, _size(options["size"]), None if mode == "auto" else mode, options["force"])
-        # doit has gone to the folder of dodo.py.
-        here = Path(doit.get_initial_workdir())
-        for path in (here / Path(word).expanduser() for word in options["to"]):
+        for path in map(destination, options["to"]):
             clone.require(path, self._wish, cache=workspace.current().session.store.root)
             self._paths.append(path.parent.resolve() / path.name)
         return (self._wish.kind,)
@@ -98,6 +97,21 @@ class CloneTask(OptionTask):
             )
             ledger.remember(entry, wish, cloned)
             space.session.progress.note(f"{self.name}: {cloned}")
+
+
+def destination(word: str) -> Path:
+    """Return the path of a clone, as it was written on the command line."""
+    if not word:
+        raise StoreError(
+            "--to: expected the path of a file, got an empty word", hint="is a variable of the shell unset?"
+        )
+    if word.startswith("-"):
+        raise StoreError(
+            f"--to: expected the path of a file, got the option {word}", hint=f"a file of that name is ./{word}"
+        )
+    path = expand(word)
+    # doit has gone to the folder of dodo.py.
+    return Path(doit.get_initial_workdir()) / path
 
 
 def _size(text: str) -> int | None:

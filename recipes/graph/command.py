@@ -11,7 +11,7 @@ from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
 from recipes.console import tell
-from recipes.graph import workspace
+from recipes.graph import arguments, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,7 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and do what the command is for."""
+        arguments.watch()
         try:
             status: int = super().execute(params, args)
         except KeyboardInterrupt:
@@ -42,6 +43,7 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
         self.dep_manager.close()
         if not workspace.is_open():
             raise InvalidCommand(f"`{self.name}` is larder's; this dodo.py is not")
+        arguments.require_asked()
         return workspace.current()
 
 

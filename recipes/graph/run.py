@@ -10,9 +10,11 @@ import functools
 import sys
 import threading
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
+from doit.cmdparse import CmdOption
 from doit.exceptions import InvalidCommand
 from doit.runner import MThreadRunner
 
@@ -20,13 +22,13 @@ from recipes.derive import engine
 from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
 from recipes.export import usage
-from recipes.graph import workspace
+from recipes.graph import arguments, workspace
 from recipes.graph.command import INTERRUPTED
 from recipes.graph.database import raise_on_sigterm
 from recipes.graph.optional import OptionTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from doit.task import Task
 
@@ -51,8 +53,17 @@ class Run(DoitRun):  # type: ignore[misc]
     sel_tasks: list[str] | None
     cmd_options = (*DoitRun.cmd_options, _FRESH)
 
+    def parse_execute(self, in_args: list[str]) -> int:
+        """Read the command line and run it."""
+        if any(map(arguments.is_variable, sys.argv)):
+            in_args = arguments.restored(in_args, sys.argv[1:], [*self.get_options(), *_task_options()])
+        status: int = super().parse_execute(in_args)
+        return status
+
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and run it."""
+        arguments.watch()
+        require_usable(params)
         self._fresh: bool = params["fresh"]
         try:
             status: int = super().execute(params, args)
@@ -67,6 +78,7 @@ class Run(DoitRun):  # type: ignore[misc]
     def _execute(self, **options: Any) -> int:
         if not workspace.is_open():
             return self._run(options)
+        arguments.require_asked()
         raise_on_sigterm()
         if self._fresh:
             workspace.current().lists.expire()
@@ -95,6 +107,26 @@ class Run(DoitRun):  # type: ignore[misc]
     def _run(self, options: dict[str, Any]) -> int:
         status: int = super()._execute(**options)
         return status
+
+
+def _task_options() -> Iterator[CmdOption]:
+    """Yield the options of tasks, which doit knows only once they are loaded."""
+    from recipes.graph import clone, lima, share
+
+    for params in (clone.PARAMS, lima.PARAMS, share.PARAMS):
+        yield from map(CmdOption, params)
+
+
+def require_usable(params: Mapping[str, Any]) -> None:
+    """Raise InvalidCommand for options of doit that it takes without a word and cannot use."""
+    if params["num_process"] < 0:
+        raise InvalidCommand(f"-n: expected how many tasks may run at once, 0 or more, got {params['num_process']}")
+    outfile = params["outfile"]
+    if isinstance(outfile, str):
+        try:
+            Path(outfile).open("ab").close()
+        except OSError as error:
+            raise InvalidCommand(f"-o {outfile}: cannot be written to: {error.strerror}") from error
 
 
 def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:

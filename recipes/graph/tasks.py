@@ -225,14 +225,17 @@ def clean(kind: str, name: str) -> TaskFailed | None:
     """Delete an artifact from the cache; where another image has the same bytes, that one keeps them."""
     space = workspace.current()
     entry = space.session.store.entry(space.images[name])
-    if not entry.path.exists():
-        return None
     try:
+        entry.path.stat()
         with entry.hold(space.session.progress) as held:
             held.discard(kind)
             held.forget(kind)
             if kind == "fetch":
                 held.discard_part()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return TaskFailed(f"cannot delete {error.filename or entry.path}: {error.strerror}")
     except LarderError as error:
         return TaskFailed(str(error))
     return None

@@ -85,8 +85,11 @@ def user_cache(name: str) -> Path | None:
     """Return where the platform has the cache of the application `name`; None where this user has no home folder."""
     import platformdirs
 
-    # It leaves a ~ as it is where nothing says what that is, and a folder called ~ is nobody's cache.
-    folder = Path(platformdirs.user_cache_dir(name, appauthor=False))
+    try:
+        folder = Path(platformdirs.user_cache_dir(name, appauthor=False))
+    except RuntimeError:
+        return None
+    # Earlier releases leave a ~ as it is where nothing says what that is, and a folder called ~ is nobody's cache.
     return folder if folder.is_absolute() else None
 
 

@@ -22,7 +22,7 @@ from recipes.receipt import Pulled
 from recipes.sources.download import receive, require_room
 from recipes.sources.flow import Flow
 from recipes.sources.manifests import digest_of as digest_of_bytes
-from recipes.sources.part import Part
+from recipes.sources.part import Blob
 from recipes.sources.registry import Registry
 from recipes.sources.retry import Retryable
 from recipes.units import format_size
@@ -80,14 +80,15 @@ class Remote:
     def pull(self, kinds: Collection[str], image: Image, identity: Identity, session: Session) -> list[str]:
         """Bring what the registry has of `kinds`, or of what they are made from, into the cache; return what that was.
 
-        What cannot be had is a warning, and no error but Interrupted is raised.
+        What another process brought, or made, meanwhile counts as well. What cannot be had is a warning, and no error
+        but Interrupted is raised.
         """
         pulled = []
         plain = {self.namespace.host} if self.namespace.plain else ()
         with Registry(offline=session.limits.offline, plain=plain, timeouts=TIMEOUTS) as registry:
             for kind in kinds:
                 for each in lacking(kind, image, identity, session):
-                    if _Pull(self, registry, each, image, identity, session).run():
+                    if _Pull(self, registry, each, image, identity, session).run(kind):
                         pulled.append(each)
                         break
         return pulled
@@ -128,8 +129,8 @@ class _Pull:
     identity: Identity
     session: Session
 
-    def run(self) -> bool:
-        """Say whether the artifact was pulled."""
+    def run(self, wanted: str) -> bool:
+        """Say whether the artifact is here now, or not lacked any more for the kind `wanted` that is made from it."""
         progress, key = self.session.progress, engine.key_of(self.kind, self.image, self.identity)
         reference = self.remote.namespace.repository(self.image.name).tag_of(key)
         label = f"{self.kind}:{self.image.name}"
@@ -140,9 +141,10 @@ class _Pull:
             shared = share.read(manifest)
             _require(shared, self.kind, key, self.image, self.identity, self.session.limits)
             with self.session.store.entry(self.image).hold(progress) as held:
-                if held.entry.current(self.kind, key) is None:
-                    require_room(held.entry.path, shared.receipt.artifact.allocated, label)
-                    self._publish(held, shared, reference, manifest, label)
+                # Asked again: while this one waited another process may have made what it was for, and released it.
+                if self.kind not in self._lacking(held, wanted):
+                    return True
+                self._publish(held, shared, reference, manifest, label)
         except Interrupted:
             raise
         except (LarderError, OSError) as error:
@@ -152,6 +154,12 @@ class _Pull:
         progress.note(f"{label}: pulled from {self.remote.namespace}, {format_size(shared.layer.size)}")
         return True
 
+    def _lacking(self, held: Held, wanted: str) -> set[str]:
+        def is_current(kind: str) -> bool:
+            return engine.is_current(held.entry, kind, self.image, self.identity)
+
+        return {kind for kind in engine.needed(self.image, {wanted}, is_current) if not is_current(kind)}
+
     def _publish(self, held: Held, shared: Shared, reference: Reference, manifest: bytes, label: str) -> None:
         blob = str(reference.pinned(shared.layer.digest))
         path = held.temporary(self.kind)
@@ -160,7 +168,7 @@ class _Pull:
             if not shared.is_zstd and self.kind == "fetch":
                 # Where a download of it would be resumed, and so a pull in another process is.
                 path = held.entry.part
-            with self._expanding(path, shared, label) if shared.is_zstd else Part(path, shared.layer.digest) as part:
+            with self._part(path, shared, label) as part:
                 receive(
                     self.registry,
                     part,
@@ -183,8 +191,13 @@ class _Pull:
         )
         self.session.made(held.entry, held.publish(path, receipt))
 
-    def _expanding(self, path: Path, shared: Shared, label: str) -> Flow[BlockHash]:
-        """Return what decodes the layer to `path` while it arrives."""
+    def _part(self, path: Path, shared: Shared, label: str) -> Blob:
+        """Return what the layer arrives in: `path` itself, or what decodes it to `path` meanwhile."""
+        if not shared.is_zstd:
+            # From upstream it would be known by the digest that it is declared with.
+            return Blob(path, shared.layer.digest, [self.identity.digest] if self.image.kind != "oci" else [])
+        # Nothing of it was there before; what arrives says how much it has compressed only.
+        require_room(path.parent, shared.receipt.artifact.allocated, label)
 
         def expand(chunks: Iterator[bytes]) -> BlockHash:
             return zstd_disk.expand_wrapper(

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from recipes.formats.pipeline import Stage
 
-from .part import Part
+from .part import Blob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from recipes.model import Digest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Flow(Part, Generic[T]):
+class Flow(Blob, Generic[T]):
     """The part of a blob that `consume` makes the file `path` of, in a thread of its own, from the chunks it is given.
 
     It goes on after a cut, as long as this process lives: what a dead one left cannot be told from anything else. What
@@ -48,14 +48,6 @@ class Flow(Part, Generic[T]):
         self.clear()
         self._stage = self._stack.enter_context(Stage(self._consume))
         self.origin = origin
-
-    def continuation(self, url: str) -> dict[str, str]:
-        """Return the headers that ask for the rest, which any url of the blob serves."""
-        return {"Range": f"bytes={self.position}-"} if self.position else {}
-
-    def agrees(self, headers: Mapping[str, str]) -> bool:
-        """Leave it to the digest."""
-        return True
 
     def write(self, data: bytes) -> None:
         """Hand bytes on that the origin served."""

@@ -23,7 +23,7 @@ from recipes.model import Digest
 from .urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 #: Seconds that Date must be after Last-Modified for the latter to be a strong validator (RFC 7232, 2.2.2; RFC 9110,
@@ -88,6 +88,8 @@ class Part:
         self.position = 0
         #: Whether the bytes came in more than one answer.
         self.pieced = False
+        #: The digests that the whole goes by: bytes of anything else are not taken over.
+        self._names = {str(digest)}
         self._sidecar = path.with_name(f"{path.name}.json")
         self._hash = digest.hasher()
         self._file: SparseFile | None = None
@@ -116,7 +118,7 @@ class Part:
     def left(self) -> Origin | None:
         """Return the origin of what an earlier process left in the part; None where nothing can be resumed."""
         origin = self._read_sidecar()
-        return origin if origin and origin.validator is not None and self.path.is_file() else None
+        return origin if origin and self._resumes(origin) and self.path.is_file() else None
 
     def restore(self, advance: Callable[[int], None]) -> None:
         """Take over what an earlier process left, where it can be resumed; hash it, telling `advance` its bytes.
@@ -132,7 +134,7 @@ class Part:
             while data := file.read(CHUNK):
                 self._add(data)
                 advance(len(data))
-        if not self.complete and (origin is None or origin.validator is None):
+        if not self.complete and (origin is None or not self._resumes(origin)):
             advance(-self.position)
             self.clear()
             return
@@ -187,6 +189,10 @@ class Part:
         self._sidecar.unlink(missing_ok=True)
         self._forget()
 
+    def _resumes(self, origin: Origin) -> bool:
+        """Say whether the rest of what came from `origin` can be asked for."""
+        return origin.validator is not None
+
     def _add(self, data: bytes) -> None:
         self._hash.update(data)
         self.position += len(data)
@@ -206,12 +212,34 @@ class Part:
         """Return the origin of the bytes; None where nothing readable says it, or they are for another digest."""
         try:
             fields: dict[str, Any] = jsontext.loads(self._sidecar.read_bytes())
-            return Origin(**fields) if fields.pop("digest") == str(self.digest) else None
+            return Origin(**fields) if fields.pop("digest") in self._names else None
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 
-class Section(Part):
+class Blob(Part):
+    """The part of a download that registries have as the blob with `digest`; the whole may go by `others` as well.
+
+    Whoever began it, a registry goes on with it: the digest is in the blob's url, so that serves these bytes or none.
+    """
+
+    def __init__(self, path: Path, digest: Digest, others: Iterable[Digest] = ()) -> None:
+        super().__init__(path, digest)
+        self._names.update(map(str, others))
+
+    def continuation(self, url: str) -> dict[str, str]:
+        """Return the headers that ask for the rest, which any url of the blob serves."""
+        return {"Range": f"bytes={self.position}-"} if self.position else {}
+
+    def agrees(self, headers: Mapping[str, str]) -> bool:
+        """Leave it to the digest."""
+        return True
+
+    def _resumes(self, origin: Origin) -> bool:
+        return True
+
+
+class Section(Blob):
     """The part of a blob that is one section of a larger file, at `start` of the file at `path`; with `size` bytes.
 
     There is no sidecar: the digest is in a blob's url, which serves these bytes or none, so how far the file goes says
@@ -247,14 +275,6 @@ class Section(Part):
         self.clear()
         self._open()
         self.origin = origin
-
-    def continuation(self, url: str) -> dict[str, str]:
-        """Return the headers that ask for the rest, which any url of the blob serves."""
-        return {"Range": f"bytes={self.position}-"} if self.position else {}
-
-    def agrees(self, headers: Mapping[str, str]) -> bool:
-        """Leave it to the digest."""
-        return True
 
     def finish(self) -> None:
         """Bring the bytes to the disk."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from recipes.derive import engine, pull
 from recipes.errors import Interrupted
 from recipes.export import push
 from recipes.model import Digest
+from recipes.sources.part import Origin, Part
 from tests.graph.project import disk
 from tests.machines import Machine
 from tests.registries import Keeping, refuse, sha256
@@ -36,15 +39,20 @@ def _quickly(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def shared(folder: Path, *kinds: str, data: bytes = DISK) -> Iterator[tuple[Keeping, Server, Machine]]:
-    """A registry that has what one machine has made, and another machine."""
+def shared(
+    folder: Path, *kinds: str, data: bytes = DISK, algorithm: str = "sha256"
+) -> Iterator[tuple[Keeping, Server, Machine]]:
+    """A registry that has what one machine has made, and another machine; upstream has a digest by `algorithm`."""
+    digest = Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
     keeping = Keeping()
     with misbehaving(keeping) as server:
         a = Machine(folder / "a", server, data=data)
+        a.identity = a.identity._replace(digest=digest)
         for kind in kinds or ("raw",):
             a.build(kind)
         a.push(*kinds)
         b = Machine(folder / "b", server, data=data)
+        b.identity = a.identity._replace(urls=b.identity.urls)
         (folder / "b" / "upstream.img").unlink()
         server.seen.clear()
         yield keeping, server, b
@@ -146,6 +154,41 @@ class TestPulled:
             keeping.hook = hook
             assert b.pull() == ["raw"]
         assert b.entry.artifact("raw").read_bytes() == DISK
+
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+    def test_what_upstream_began(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str) -> None:
+        """The registry goes on with it, in room for no more than the rest."""
+        here = 12_000_000
+        with shared(tmp_path, "fetch", algorithm=algorithm) as (_, server, b):
+            b.entry.path.mkdir(parents=True)
+            with Part(b.entry.part, b.identity.digest) as part:
+                part.begin(Origin.of("http://example.org/disk.img", len(DISK), {"ETag": '"v1"'}))
+                part.write(DISK[:here])
+            free = SimpleNamespace(free=len(DISK) - here)
+            monkeypatch.setattr("shutil.disk_usage", lambda path: free)
+            assert b.pull("fetch") == ["fetch"]
+            assert [seen.range[0] for seen in server.seen if "/blobs/" in seen.path] == [f"bytes={here}-"]
+        assert b.entry.artifact("fetch").read_bytes() == DISK
+        assert left(b) == {"wrapper", "fetch.json"}
+
+    def test_what_upstream_began_of_other_bytes(self, tmp_path: Path) -> None:
+        """The digest tells, and the registry has it all."""
+        with shared(tmp_path, "fetch") as (_, server, b):
+            b.entry.path.mkdir(parents=True)
+            with Part(b.entry.part, b.identity.digest) as part:
+                part.begin(Origin.of("http://example.org/disk.img", len(DISK), {"ETag": '"v1"'}))
+                part.write(b"x" * 1_000_000)
+            assert b.pull("fetch") == ["fetch"]
+            ranges = [seen.range[0] for seen in server.seen if "/blobs/" in seen.path]
+            assert ranges == ["bytes=1000000-", None]
+        assert b.entry.artifact("fetch").read_bytes() == DISK
+
+    def test_without_room_for_what_it_is_decoded_to(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with shared(tmp_path) as (_, server, b):
+            monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+            assert b.pull() == []
+            assert not [seen for seen in server.seen if "/blobs/" in seen.path]
+        assert left(b) == set()
 
     def test_an_interruption_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupt(*_: object, **__: object) -> None:

@@ -1,12 +1,16 @@
 """The engine: brings an artifact up to date in the cache, and lets go of what nobody asked for.
 
 `derive` is idempotent and safe to run twice at once: it holds the entry's lock, and a receipt that somebody else wrote
-since this run began is taken as it is. *Asked for is kept; passed through is released*: what somebody named, in
-`derive` of images.toml or on a command line, stays; an intermediate goes as soon as no asked-for derivation lacks it.
+since this run began is taken as it is. Between the decision that an input is needed and the lock, another process may
+have made what it was for and released it: `supply` decides again, under the lock.
+
+*Asked for is kept; passed through is released*: what somebody named, in `derive` of images.toml or on a command line,
+stays; an intermediate goes as soon as no asked-for derivation lacks it.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import time
@@ -16,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from recipes import store
-from recipes.errors import LarderError, StoreError
+from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.model import DERIVABLE, Wrapper
 from recipes.progress import SILENCE
 from recipes.receipt import Receipt, derivation_key
@@ -45,22 +49,46 @@ class Session:
     limits: Limits
     progress: Progress = SILENCE
     began_ns: int = field(default_factory=time.time_ns)
+    #: The kinds that this run works towards, by the name of the image; what they are made from apart.
+    wanted: dict[str, set[str]] = field(default_factory=dict)
+    #: Whether what is wanted, and all that it is made from, is to be made anew.
+    rebuilds: bool = False
     #: What could not be made in this run, by entry and key: not tried again for each task that needs it.
     failures: dict[tuple[str, str], LarderError] = field(default_factory=dict)
-    _entries: dict[tuple[str, str], Entry] | None = None
+    _entries: dict[tuple[str, str], list[Entry]] | None = None
 
-    def twin(self, kind: str, key: str) -> Entry | None:
-        """Return an entry that has an artifact of `kind` for `key`, as far as receipts tell."""
+    def twin(self, kind: str, key: str, *, of: Entry | None = None) -> tuple[Entry, Receipt] | None:
+        """Return another entry than `of` that has the artifact of `kind` for `key`, and its receipt."""
         if self._entries is None:
             # Read once: a thousand images that are not there yet would each read the receipts of all the others.
-            receipts = ((entry, entry.receipt(kind)) for entry in self.store.entries() for kind in RECIPES)
-            self._entries = {(receipt.kind, receipt.key): entry for entry, receipt in receipts if receipt}
-        return self._entries.get((kind, key))
+            found: dict[tuple[str, str], list[Entry]] = {}
+            for entry in self.store.entries():
+                for each in RECIPES:
+                    if there := entry.receipt(each):
+                        found.setdefault((each, there.key), []).append(entry)
+            self._entries = found
+        # All of them: any may have been pruned, or replaced, since.
+        for entry in tuple(self._entries.get((kind, key), ())):
+            if (of is None or entry.path != of.path) and (receipt := entry.current(kind, key)):
+                return entry, receipt
+        return None
 
     def made(self, entry: Entry, receipt: Receipt) -> None:
         """Remember where an artifact was made in this run."""
         if self._entries is not None:
-            self._entries[receipt.kind, receipt.key] = entry
+            self._entries.setdefault((receipt.kind, receipt.key), []).append(entry)
+
+    def fail(self, entry: Entry, key: str, error: LarderError) -> None:
+        """Remember that the artifact for `key` cannot be made in `entry`, unless that may be otherwise in a moment."""
+        # Room comes back as others release what they passed through.
+        if not isinstance(error, NoSpace | Interrupted):
+            self.failures[str(entry.path), key] = error
+
+    def failure(self, entry: Entry, key: str) -> LarderError | None:
+        """Return why the artifact for `key` could not be made in `entry`; None where nothing is known against it."""
+        error = self.failures.get((str(entry.path), key))
+        # A new one for whoever raises it: threads that raise one and the same write to each other's traceback.
+        return copy.copy(error) if error else None
 
 
 def key_of(kind: str, image: Image, identity: Identity) -> str:
@@ -87,6 +115,11 @@ def needed(image: Image, asked: Collection[str], current: Callable[[str], bool])
     return found
 
 
+def inputs(image: Image, kinds: Collection[str]) -> set[str]:
+    """Return `kinds`, and what they are made from, all the way up."""
+    return needed(image, kinds, lambda kind: False)
+
+
 def is_current(entry: Entry, kind: str, image: Image, identity: Identity) -> bool:
     """Say whether the artifact of `kind` is there, intact as far as size and mtime tell, and made from `identity`."""
     return kind in DERIVABLE[image.kind] and entry.current(kind, key_of(kind, image, identity)) is not None
@@ -107,10 +140,10 @@ def ensure_current(kind: str, image: Image, identity: Identity, session: Session
 
 def _take_twin(kind: str, key: str, image: Image, identity: Identity, session: Session) -> bool:
     entry = session.store.entry(image)
-    twin = session.twin(kind, key)
-    receipt = twin.current(kind, key) if twin else None
-    if twin is None or receipt is None or twin.path == entry.path:
+    found = session.twin(kind, key, of=entry)
+    if found is None:
         return False
+    twin, receipt = found
     mine = dataclasses.replace(receipt, image=image.name, arch=image.arch, identity=identity, made=now(), durations={})
     # Where this does not work out the artifact is made, as if there were no twin.
     with suppress(StoreError, OSError), entry.hold() as held:
@@ -134,6 +167,23 @@ def derive(kind: str, image: Image, identity: Identity, session: Session) -> Rec
         receipt = job.derive(kind, wanted=True)
         # What was made just now stays until the derivation that it was made for has run, also where that one is
         # still current because it is being rebuilt.
+        job.release(but=kind)
+    return receipt
+
+
+def supply(kind: str, image: Image, identity: Identity, session: Session) -> Receipt | None:
+    """Do as `derive`, and take a current artifact however old it is, unless the session rebuilds.
+
+    Return None, with nothing done, where `kind` is an input that nobody lacks any more.
+
+    It is lacked while it is asked for, or while something that is asked for, or that the session wants, is not there
+    and has to be made from it. What is an input of neither was called for in some other way, and is made.
+    """
+    with session.store.entry(image).hold(session.progress) as held:
+        job = _Job(image, identity, session, held)
+        if not job.lacks(kind):
+            return None
+        receipt = job.derive(kind, wanted=session.rebuilds)
         job.release(but=kind)
     return receipt
 
@@ -180,14 +230,19 @@ class _Job:
         present = entry.current(kind, key)
         if present is not None and not (wanted and self._is_old(kind)):
             return present
-        failure = self.session.failures.get((str(entry.path), key))
-        if failure is not None:
+        if (failure := self.session.failure(entry, key)) is not None:
             raise failure
         try:
             return self._make(RECIPES[kind], key)
         except LarderError as error:
-            self.session.failures[str(entry.path), key] = error
+            self.session.fail(entry, key, error)
             raise
+
+    def lacks(self, kind: str) -> bool:
+        """Say whether `kind` is called for still, see `supply`."""
+        wanted = self.session.wanted.get(self.image.name, set())
+        asked = {*self.image.derive, *self.held.entry.asked(), *wanted}
+        return kind not in inputs(self.image, asked) or kind in needed(self.image, asked, self._is_done)
 
     def release(self, *, but: str | None = None) -> None:
         """Discard what nobody asked for and no asked-for derivation still lacks, except the kind `but`."""
@@ -203,8 +258,18 @@ class _Job:
         return needed(
             self.image,
             {*self.image.derive, *self.held.entry.asked()},
-            lambda kind: kind == assume or is_current(self.held.entry, kind, self.image, self.identity),
+            lambda kind: kind == assume or self._is_current(kind),
         )
+
+    def _is_done(self, kind: str) -> bool:
+        """Say whether this run has nothing to do for `kind`: another process may have rebuilt it as well."""
+        if self.session.rebuilds and self._is_old(kind):
+            wanted = self.session.wanted.get(self.image.name, ())
+            return kind not in inputs(self.image, wanted) and self._is_current(kind)
+        return self._is_current(kind)
+
+    def _is_current(self, kind: str) -> bool:
+        return is_current(self.held.entry, kind, self.image, self.identity)
 
     def _is_old(self, kind: str) -> bool:
         return self.held.entry.written_ns(kind) < self.session.began_ns

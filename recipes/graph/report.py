@@ -51,7 +51,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def add_success(self, task: Any) -> None:
         """Say what a derivation made."""
-        if not task.meta:
+        # Without a key it was an input that nobody lacked any more.
+        if not task.meta or not task.values.get("key"):
             return
         space = workspace.current()
         receipt = space.session.store.entry(space.images[task.meta["image"]]).receipt(task.meta["kind"])

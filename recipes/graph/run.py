@@ -88,8 +88,8 @@ class Run(DoitRun):  # type: ignore[misc]
             raise InvalidCommand(f"no image in {images} has prewarm = true: name a task, `doit list` shows them")
         self.sel_tasks = expand(self.sel_tasks, tasks)
         named = {name: tasks[name] for name in self.sel_tasks if name in tasks}
-        for image, kind in _subjects(named):
-            workspace.current().named.setdefault(image.name, set()).add(kind)
+        session = workspace.current().session
+        session.wanted, session.rebuilds = wanted(named, tasks), bool(options.get("always"))
         try:
             if not self.sel_default_tasks:
                 _remember(named)
@@ -137,6 +137,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
     """
     expanded: list[str] = []
     words = list(selection)
+    targets = {target: name for name, task in tasks.items() for target in task.targets}
     while words:
         word = words.pop(0)
         task = tasks.get(word)
@@ -171,10 +172,36 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
                 raise InvalidCommand(f"no task matches {word!r}; `doit list` shows what there is")
             expanded.extend(matching)
         else:
+            word = targets.get(word, word)
             if word not in tasks:
                 explain_missing(word)
             expanded.append(word)
     return expanded
+
+
+def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]]:
+    """Return the kinds that a run of the tasks `named` works towards, by the name of the image.
+
+    They are what is named, and what other tasks depend on, those of somebody else's dodo.py among them. What a
+    derivation is made from is not: its setup tasks are there for it alone.
+    """
+    found: dict[str, set[str]] = {}
+    seen: set[str] = set()
+    todo = list(named)
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in tasks:
+            continue
+        seen.add(name)
+        task = tasks[name]
+        todo += task.task_dep
+        if task.meta and task.meta.get("kind") in RECIPES:
+            found.setdefault(task.meta["image"], set()).add(task.meta["kind"])
+        else:
+            todo += task.setup_tasks
+    for image, kind in _subjects(named):
+        found.setdefault(image.name, set()).add(kind)
+    return found
 
 
 def _pushes(word: str, tasks: dict[str, Task]) -> list[OptionTask]:

@@ -90,7 +90,7 @@ def pull_image(name: str) -> dict[str, Any] | TaskFailed:
         pulled = space.remote.pull(wanted, image, space.identity(image), space.session)
     except LarderError as error:
         return failure(error)
-    if not pulled and name not in space.named and not space.remote.is_gone:
+    if not pulled and name not in space.session.wanted and not space.remote.is_gone:
         # Asked for by its own name, and so worth an answer.
         kinds = ", ".join(wanted)
         space.session.progress.note(f"pull:{name}: {space.remote.namespace} has nothing of it ({kinds})")
@@ -98,8 +98,8 @@ def pull_image(name: str) -> dict[str, Any] | TaskFailed:
 
 
 def _wanted(space: Workspace, image: Image) -> list[str]:
-    """Return what this run wants of `image`: what it names, and where it names none, what is asked for."""
-    kinds = space.named.get(image.name) or asked_of(space, image)
+    """Return what this run wants of `image`: what it works towards, and if that is nothing, what is asked for."""
+    kinds = space.session.wanted.get(image.name) or asked_of(space, image)
     return [kind for kind in DERIVABLE[image.kind] if kind in kinds]
 
 

@@ -297,8 +297,7 @@ def _at_hand(space: Workspace, image: Image, kind: str, identity: Identity) -> t
         if receipt and receipt.key == key and path.stat().st_size == receipt.artifact.size:
             return path, receipt
     twin = space.session.twin(kind, key)
-    receipt = twin.current(kind, key) if twin else None
-    return (twin.artifact(kind), receipt) if twin and receipt else None
+    return (twin[0].artifact(kind), twin[1]) if twin else None
 
 
 def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:

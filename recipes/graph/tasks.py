@@ -212,12 +212,15 @@ def task_oci() -> Iterator[TaskDict]:
 
 
 def derive(kind: str, name: str) -> dict[str, str] | TaskFailed:
-    """Make the artifact of `kind` of the image `name`."""
+    """Make the artifact of `kind` of the image `name`, unless it is an input that nobody lacks any more."""
     space = workspace.current()
     try:
-        receipt = engine.derive(kind, space.images[name], space.identity(space.images[name]), space.session)
+        receipt = engine.supply(kind, space.images[name], space.identity(space.images[name]), space.session)
     except LarderError as error:
         return failure(error)
+    if receipt is None:
+        space.session.progress.note(f"{kind}:{name}: not needed any more, another process made what it was for")
+        return {}
     return {"key": receipt.key}
 
 

@@ -48,8 +48,6 @@ class Workspace:
     stop: threading.Event
     #: The registry to share through, where one is declared.
     remote: Remote | None = None
-    #: Kinds that the command line, or what it stands for, names, by the name of the image.
-    named: dict[str, set[str]] = field(default_factory=dict)
     _identities: dict[Image, tuple[object, Identity]] = field(default_factory=dict)
 
     def identity(self, image: Image) -> Identity:

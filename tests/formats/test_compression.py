@@ -17,6 +17,7 @@ import zstandard
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
 from recipes.formats import xz
 from recipes.formats.compression import CODECS, declared_size, decompress, detect, probe_codec
+from recipes.formats.sparse import CHUNK
 from tests.oracles import need
 
 if TYPE_CHECKING:
@@ -308,6 +309,18 @@ def test_it_tells_what_it_has_read(codec: str, tmp_path: Path) -> None:
         pass
     # XZ's index and the ends of its streams are read beforehand.
     assert sum(told) == path.stat().st_size or (codec == "xz" and sum(told) > path.stat().st_size - 64)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "bzip2", "xz"])
+def test_small_pieces_are_handed_on_together(codec: str, tmp_path: Path) -> None:
+    """A member of one byte must not cost what a thread takes to hand on a piece."""
+    path = tmp_path / "wrapper"
+    parts = [CONTENT[at : at + 1 + at % 5] for at in range(2000)] + [CONTENT[:300_000]]
+    path.write_bytes(b"".join(map(COMPRESS[codec], parts)))
+    pieces = list(decompress(path, codec, jobs=2))
+    assert b"".join(pieces) == b"".join(parts)
+    assert len(pieces) < 40
+    assert max(map(len, pieces)) <= CHUNK
 
 
 def test_closing_early_leaves_no_thread(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cache
 from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
@@ -51,24 +52,27 @@ class Ext4:
         followed = 0
         trail = [ROOT_INODE]
         todo = split(path)[::-1]
+        # Links may lead through the same places thousands of times.
+        reader = _Reader(self._volume)
+        known = cache(reader.inode)
+        names = cache(lambda number: reader.names(known(number)))
+        target_of = cache(lambda number: reader.target(known(number)))
         while todo:
             name = todo.pop()
             if name == b"..":
                 del trail[max(1, len(trail) - 1) :]
                 continue
-            reader = _Reader(self._volume)
-            directory = reader.inode(trail[-1])
-            number = reader.names(directory).get(name) if stat.S_ISDIR(directory.mode) else None
+            number = names(trail[-1]).get(name) if stat.S_ISDIR(known(trail[-1]).mode) else None
             if number is None:
                 return False
-            inode = reader.inode(number)
+            inode = known(number)
             if not stat.S_ISLNK(inode.mode):
                 trail.append(number)
                 continue
             followed += 1
             if followed > MAX_LINKS_FOLLOWED:
                 return False
-            target = reader.target(inode)
+            target = target_of(number)
             if target.startswith(b"/"):
                 trail = [ROOT_INODE]
             todo += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]

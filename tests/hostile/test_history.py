@@ -239,6 +239,29 @@ def test_thousands_of_partitions_with_the_same_directory(
         source.with_name("out").unlink(missing_ok=True)
 
 
+def test_links_on_a_disk_that_lead_through_a_large_directory(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whoever looks for ``/etc/os-release`` reads each directory once, and not at each of 64,000 steps."""
+    need("mke2fs")
+    from tests.hostile.target import made
+
+    root = tmp_path_factory.mktemp("root")
+    for number in range(3000):
+        (root / f"{number}-{'n' * 200}").touch()
+    (root / "d").mkdir()
+    for number in range(40):
+        (root / f"a{number}").symlink_to("d/../" * 800 + (f"a{number + 1}" if number < 39 else "d"))
+    (root / "etc").symlink_to("a1")
+    image = root.with_suffix(".img")
+    image.write_bytes(bytes(6 << 20))
+    made("mke2fs", "-q", "-F", "-b", "4096", "-N", "4096", "-O", "^has_journal", "-d", root, image)
+    data = image.read_bytes()
+    disk = gpt([(100, 100 + len(data) // 512)], sectors=2048 + len(data) // 512)
+    disk[100 * 512 : 100 * 512 + len(data)] = data
+    assert "expected a partition" in refused("partitions", source, bytes(disk))
+
+
 def test_parents_that_no_member_is(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree, "MAX_UNNAMED", 4000)
     data = b"".join(extended([(b"path", b"%d/" % number + b"a/" * 1500 + b"x")]) + member(b"") for number in range(3))

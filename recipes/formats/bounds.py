@@ -6,13 +6,15 @@ format itself gives no bound, these do.
 
 from __future__ import annotations
 
+from recipes.units import MAX_SIZE
+
 #: Bytes of content that any input may have.
 FREE_CONTENT = 1 << 30
 #: Bytes of content for each byte of an input beyond that.
 EXPANSION = 1000
 
 
-def content_limit(stored: int, most: int) -> int:
+def content_limit(stored: int, most: int = MAX_SIZE) -> int:
     """Return the bytes of content that an input of `stored` bytes may have; `most` is what anything may have.
 
     Deflate expands 1032 times at the most, and real disks are not all zeros, so 1000 times the input and a free GiB

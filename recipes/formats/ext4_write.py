@@ -119,7 +119,7 @@ class _Plan:
             _check(path, node)
             # The root and lost+found have their numbers.
             self.numbers.setdefault(node, FIRST_INODE - 1 + len(self.numbers))
-            self.data += _data(node)
+            self.data += node.stored
             self.newest = max(self.newest, node.mtime_ns)
         added.mtime_ns = self.newest
 
@@ -291,10 +291,6 @@ def _check(path: bytes, node: Node) -> None:
         raise CorruptImage(f"{show(path)} is a symbolic link to {show(node.target)}, which has a NUL in it")
     if node.is_device and not (0 <= node.device[0] <= _MAX_MAJOR and 0 <= node.device[1] <= _MAX_MINOR):
         raise LimitExceeded(f"{show(path)} is the device {node.device}; Linux allows up to {(_MAX_MAJOR, _MAX_MINOR)}")
-
-
-def _data(node: Node) -> int:
-    return len(node.data) if isinstance(node.data, bytes) else sum(extent.length for extent in node.data)
 
 
 def _whole_blocks(node: Node) -> Iterator[tuple[int, bytes | bytearray]]:

@@ -67,11 +67,9 @@ def flatten(
         with ExitStack() as undo:
             tree = undo.enter_context(Tree())
             with progress.meter(label, sum(layer.blob.size for layer in image.layers)) as meter:
-                # Layers may be one file.
-                stored = sum(blob.size for blob in {layer.blob for layer in image.layers})
-                tars = _Tars(image, tree, scratch, jobs, content_limit(stored, limit), meter)
+                tars = _Tars(image, tree, scratch, jobs, content_limit(image.stored, limit), meter)
                 share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
-            left = _MEMORY + _MEMORY_PER_BYTE * stored
+            left = _MEMORY + _MEMORY_PER_BYTE * image.stored
             for number in range(len(image.layers)):
                 fd, offset, size = tars.done[number]
                 name = tars.name(number)
@@ -79,7 +77,7 @@ def flatten(
                 for member in tar_read.members(fd, size, name, offset=offset):
                     left -= _weight(member)
                     if left < 0:
-                        raise LimitExceeded(f"{name}: too many files, of layers that have {stored} bytes in all")
+                        raise LimitExceeded(f"{name}: too many files, of layers that have {image.stored} bytes")
                     found.append(member)
                 apply(tree, found, name)
             undo.pop_all()

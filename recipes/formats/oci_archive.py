@@ -23,6 +23,7 @@ from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import Digest
 
 from . import oci_spec, tar_write
+from .bounds import content_limit
 from .oci_spec import CONFIG, IMAGE_NAME, INDEX, LAYER, MANIFEST, REF_NAME, WHITEOUT, Platform
 from .pipeline import Stage, in_order
 from .sparse import CHUNK, SparseFile, removed_on_error
@@ -86,8 +87,8 @@ def write(
 
     `name` is the whole reference, tag included, that clients know the image by once they have loaded it. `annotations`
     become the manifest's and the config's labels. The image was created when its newest file was changed. `jobs` is the
-    number of threads that compress, `limit` the most bytes that the files may have, holes included: layers have none.
-    The meter called `label` is told the bytes of files' data.
+    number of threads that compress. `limit` is the most bytes that the files may have, holes included: layers have
+    none, so `content_limit` holds as well. The meter called `label` is told the bytes of files' data.
 
     On success the archive is on the disk if it is to be `durable`; after an error nothing is at `path`. Memory: a few
     `CHUNK` for each thread; with zstd 15 MiB for each of at most 4.
@@ -133,6 +134,7 @@ def _check(tree: Tree, limit: int) -> str:
                 f"{show(path)}: an image cannot have this file: in a layer, the name says that another one is deleted"
             )
     size = sum(node.size for node in nodes.values())
+    limit = content_limit(sum(node.stored for node in nodes.values()), limit)
     if size > limit:
         raise LimitExceeded(f"the files have {size} bytes with their holes, which a layer stores; the limit is {limit}")
     newest = max(0, *(node.mtime_ns for node in nodes.values()))

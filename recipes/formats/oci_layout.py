@@ -66,6 +66,11 @@ class Image:
         self.layers = layers
         self._files = files
 
+    @property
+    def stored(self) -> int:
+        """Return the bytes of all layers as they are stored; several may be one file."""
+        return sum(blob.size for blob in {layer.blob for layer in self.layers})
+
     def __enter__(self) -> Self:
         return self
 

@@ -83,7 +83,7 @@ class Qcow2(ImageFile):
         # A cluster of the active state has one entry: only snapshots share clusters, with it and among each other.
         # Entries that share one would make any amount of data of a small file.
         plain = self.size
-        inflated = most = content_limit(self.size, self.header.virtual_size)
+        inflated = most = content_limit(self.size)
         for extent in self._pieces():
             if extent.stored:
                 inflated -= extent.length

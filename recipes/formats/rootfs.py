@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from recipes.errors import StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import Digest
 
-from . import compression, disk_tree, layers, oci_layout, probe, tar_read, tar_write
-from .sparse import SparseFile, removed_on_error
+from . import compression, disk_tree, layers, oci_layout, probe, tar_header, tar_read, tar_write
+from .bounds import content_limit
+from .sparse import SparseFile, data_size, removed_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +45,37 @@ def open_tree(
     try:
         kind = kind or _kind(path)
         if kind == "disk":
-            return disk_tree.load(path)
+            return _bounded(disk_tree.load(path), data_size(path), path)
         if kind == "rootfs":
-            return tar_read.load(path)
+            return _bounded(tar_read.load(path), path.stat().st_size, path)
         with oci_layout.open_image(path, arch=arch) as image:
-            return layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
+            tree = layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
+            return _bounded(tree, image.stored, path)
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+
+
+def _bounded(tree: Tree, stored: int, path: Path) -> Tree:
+    """Return `tree`, or close it and raise LimitExceeded: for more in it than an input of `stored` bytes justifies.
+
+    Formats let files share what others have: blocks, attributes, and by symbolic links the longest of paths. A disk may
+    be a hole for the most part, with files on it all the same. Whatever is made of the tree has each of them in full.
+    """
+    limit = content_limit(stored)
+    try:
+        nodes: set[int] = set()
+        total = 0
+        for name, node in tree.walk():
+            total += tar_header.BLOCK + len(name)
+            if id(node) not in nodes:
+                nodes.add(id(node))
+                total += node.stored + sum(map(len, node.xattrs.values()))
+        if total > limit:
+            raise LimitExceeded(f"{path}: its files have {total} bytes, and {stored} bytes of data justify {limit}")
+    except BaseException:
+        tree.__exit__()
+        raise
+    return tree
 
 
 def _kind(path: Path) -> Kind:

@@ -306,6 +306,13 @@ def data_extents(fd: int, size: int, start: int = 0) -> Iterator[tuple[int, int]
         yield start, stop
 
 
+def data_size(path: Path) -> int:
+    """Return the bytes of the file at `path` that are no holes, as far as the file system tells. OSErrors pass."""
+    with path.open("rb", buffering=0) as file:
+        fd = file.fileno()
+        return sum(stop - start for start, stop in data_extents(fd, os.fstat(fd).st_size))
+
+
 def data_units(fd: int, size: int, unit: int) -> Iterator[tuple[int, int]]:
     """Yield `data_extents`, extended to whole units of `unit` bytes, none twice; the file's last unit may be short."""
     done = 0

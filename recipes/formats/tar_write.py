@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from recipes.errors import CorruptImage, LimitExceeded
 
 from . import pax
+from .bounds import content_limit
 from .sparse import BLOCK as HOLE
 from .sparse import CHUNK
 from .tar_header import BLOCK, CHECKSUM, FIELDS, MAX_EXTENDED, USTAR, checksum, padding
@@ -66,12 +67,12 @@ class Sink(Protocol):
 def write(tree: Tree, sink: Sink, *, sparse: bool = True, meter: Meter) -> int:
     """Write the archive of `tree` to `sink`, in pieces of `CHUNK` bytes, and return how many bytes that were.
 
-    With `sparse`, files with holes are members of GNU's sparse format 1.0; otherwise their holes are written as zeros,
-    of which a small archive may claim terabytes: whoever writes them limits them. Sockets are left out, for which the
-    format has no type. `meter` is told the bytes of files' data.
+    With `sparse`, files with holes are members of GNU's sparse format 1.0, as far as it goes; otherwise their holes are
+    written as zeros. Sockets are left out, for which the format has no type. `meter` is told the bytes of files' data.
 
     Errors: `CorruptImage` where the tree's files end before the data that it says is there; `LimitExceeded` for
-    more attributes of one file than `recipes.formats.tar_read` takes, and as `Tree.walk`.
+    more attributes of one file than `recipes.formats.tar_read` takes, for holes of more bytes to be written than
+    `content_limit` allows for the data that there is, and as `Tree.walk`.
     """
     nodes: set[int] = set()
     linked: set[int] = set()
@@ -79,11 +80,11 @@ def write(tree: Tree, sink: Sink, *, sparse: bool = True, meter: Meter) -> int:
     for _, node in tree.walk():
         if id(node) not in nodes:
             nodes.add(id(node))
-            total += sum(extent.length for extent in _extents(node))
+            total += node.stored
         else:
             linked.add(id(node))
     meter.expect(total)
-    writer = _Writer(sink, sparse, meter)
+    writer = _Writer(sink, sparse, meter, holes=content_limit(total))
     first: dict[int, bytes] = {}
     for path, node in tree.walk():
         if node.type not in _TYPES:
@@ -105,7 +106,9 @@ def write(tree: Tree, sink: Sink, *, sparse: bool = True, meter: Meter) -> int:
 class _Writer:
     """An archive as it grows; all of it goes through one buffer."""
 
-    def __init__(self, sink: Sink, sparse: bool, meter: Meter) -> None:
+    def __init__(self, sink: Sink, sparse: bool, meter: Meter, *, holes: int) -> None:
+        #: Bytes of holes that may still be written as zeros.
+        self._holes = holes
         self._sink = sink
         self._sparse = sparse
         self._meter = meter
@@ -230,11 +233,11 @@ class _Writer:
         for at, count in pairs:
             done = at
             while extent and extent.at < at + count:
-                self._zeros(extent.at - done)
+                self._hole(extent.at - done)
                 self._copy(node, extent)
                 done = extent.at + extent.length
                 extent = next(extents, None)
-            self._zeros(at + count - done)
+            self._hole(at + count - done)
             length += count
         self._zeros(padding(length))
 
@@ -253,6 +256,13 @@ class _Writer:
             self._used -= len(room) - count
             self._data_bytes += count
             done += count
+
+    def _hole(self, count: int) -> None:
+        """Write a hole as zeros."""
+        self._holes -= count
+        if self._holes < 0:
+            raise LimitExceeded("the holes of the files up to it are too large to be written as zeros")
+        self._zeros(count)
 
     def _zeros(self, count: int) -> None:
         while count > 0:

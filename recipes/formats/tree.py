@@ -95,6 +95,11 @@ class Node:
         """Say whether this is a character or block device."""
         return self.type in (stat.S_IFCHR, stat.S_IFBLK)
 
+    @property
+    def stored(self) -> int:
+        """Return the bytes of a regular file that are data and no hole."""
+        return len(self.data) if isinstance(self.data, bytes) else sum(extent.length for extent in self.data)
+
     def chunks(self, size: int) -> Iterator[tuple[int, bytes]]:
         """Yield the data of a regular file as pieces of at most `size` bytes, each with its offset; holes are skipped.
 

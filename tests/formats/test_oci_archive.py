@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, NoSpace, StoreError, UnsupportedFeature
-from recipes.formats import oci_archive, tar_write
+from recipes.formats import bounds, oci_archive, tar_write
 from recipes.formats.layers import flatten
 from recipes.formats.oci_layout import open_image
 from recipes.formats.tree import Extent, Node, Tree
@@ -204,9 +204,16 @@ def test_names_that_would_delete_files(path: bytes, tree: Tree, tmp_path: Path) 
     assert not (tmp_path / "image.tar").exists()
 
 
-def test_holes_that_a_layer_would_store_are_limited(tree: Tree, tmp_path: Path) -> None:
+def test_holes_that_a_layer_would_store_are_limited(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree.add(b"claims", Node(stat.S_IFREG | 0o644, size=LIMIT))
-    with pytest.raises(LimitExceeded, match="which a layer stores"):
+    with pytest.raises(LimitExceeded, match=f"which a layer stores; the limit is {LIMIT}"):
+        write(tree, tmp_path / "image.tar", "none")
+    tree.add(b"claims", Node(stat.S_IFREG | 0o644, size=LIMIT // 2))
+    monkeypatch.setattr(bounds, "FREE_CONTENT", LIMIT // 4)
+    monkeypatch.setattr(bounds, "EXPANSION", 0)
+    with pytest.raises(LimitExceeded, match=f"which a layer stores; the limit is {LIMIT // 4}"):
         write(tree, tmp_path / "image.tar", "none")
     assert not (tmp_path / "image.tar").exists()
 

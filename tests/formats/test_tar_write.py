@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.errors import CorruptImage, LimitExceeded
-from recipes.formats import posix_acl, tar_read, tar_write
+from recipes.formats import bounds, posix_acl, tar_read, tar_write
 from recipes.formats.sparse import CHUNK, allocated
 from recipes.formats.tree import Extent, Node, Tree
 from recipes.progress import SILENT_METER
@@ -346,3 +346,21 @@ class TestOtherReaders:
             assert member.mode == stat.S_IMODE(node.mode)
             assert member.islnk() or member.size == node.size
             assert abs(member.mtime * NS - node.mtime_ns) < NS
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_holes_that_are_written_out_are_limited(sparse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that reading would refuse, a small archive may claim terabytes."""
+    monkeypatch.setattr(tar_write, "MAX_PIECES", 3)
+    monkeypatch.setattr(bounds, "FREE_CONTENT", MiB)
+    monkeypatch.setattr(bounds, "EXPANSION", 10)
+    tree = Tree()
+    for index in range(9):
+        tree.add(b"%d" % index, Node(FILE, size=1 << 20, data=b"data"))
+    with pytest.raises(LimitExceeded, match="holes"):
+        archive_of(tree, sparse=sparse)
+    small = Tree()
+    for index in range(9):
+        small.add(b"%d" % index, Node(FILE, size=100_000, data=b"data"))
+    with tarfile.open(fileobj=BytesIO(archive_of(small, sparse=sparse))) as archive:
+        assert len(archive.getmembers()) == 10

@@ -8,6 +8,7 @@ warning is most often a download gone wrong. Zeros after a gzip member are paddi
 from __future__ import annotations
 
 import bz2
+from collections.abc import Generator
 from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from recipes.errors import LimitExceeded
@@ -17,7 +18,7 @@ from .sparse import CHUNK
 from .wrapper import READ, ignore, open_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .wrapper import Wrapper
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 EMPTY_MEMBERS = 1 << 20
 #: Bytes of a window that every decoder of zstd should take (RFC 8878, section 3.1.1.1.2).
 _MODEST = 8 << 20
+#: Bytes that are worth to be handed on.
+_SMALL = 16 << 10
 
 
 def detect(head: bytes) -> str | None:
@@ -70,7 +73,33 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
 
 def content(wrapper: Wrapper, *, jobs: int) -> Generator[bytes]:
     """Yield the content of `wrapper`, which need not be a whole file, as `decompress` does."""
-    yield from CODECS[wrapper.codec].decompress(wrapper, jobs)
+    yield from _gathered(CODECS[wrapper.codec].decompress(wrapper, jobs))
+
+
+def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes, small pieces joined to larger ones, of at most `CHUNK` bytes still.
+
+    To hand a piece to another thread takes ten times as long as to decode a member of one byte.
+    """
+    held = bytearray()
+    try:
+        for chunk in chunks:
+            if held and len(held) + len(chunk) > CHUNK:
+                yield bytes(held)
+                held.clear()
+            if not held and len(chunk) >= _SMALL:
+                yield chunk
+                continue
+            held += chunk
+            if len(held) >= _SMALL:
+                yield bytes(held)
+                held.clear()
+        if held:
+            yield bytes(held)
+    finally:
+        # The threads of a decoder end with it.
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 def is_greedy(wrapper: Wrapper) -> bool:

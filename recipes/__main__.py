@@ -373,13 +373,12 @@ def _require_file(source: Path) -> None:
 
 def _clone(options: argparse.Namespace) -> str:
     from recipes.export.clone import Wish, clone
+    from recipes.formats.foreign import refusal
     from recipes.formats.probe import RAW_FORMATS, probe
 
     _require_file(options.source)
     if (found := probe(options.source)) not in RAW_FORMATS:
-        raise LarderError(
-            f"{options.source}: expected a RAW disk, found {found}", hint="python -m recipes raw makes one of it"
-        )
+        raise refusal(options.source, found, "a RAW disk")
     wish = Wish(options.format, options.size, None if options.mode == "auto" else options.mode, options.force)
     shown = console(sys.stderr, options.stop) if sys.stderr.isatty() else None
     try:

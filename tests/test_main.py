@@ -127,6 +127,28 @@ def test_a_source_that_is_no_file(
     assert "expected a file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("step", "file", "message"),
+    [
+        ("raw", gzip.compress(disk("a"), mtime=0), "python -m recipes content {0} DST undoes the compression"),
+        ("raw", b"<html>", "expected a disk image, found an HTML page"),
+        ("rootfs", b"QFI\xfb\0\0\0\3", "python -m recipes raw {0} DST makes a RAW disk of it"),
+        ("clone", b"QFI\xfb\0\0\0\3", "python -m recipes raw {0} DST makes a RAW disk of it"),
+        ("clone", b"404: Not Found", "expected a RAW disk, found text"),
+    ],
+)
+def test_what_is_something_else_is_named(
+    step: str, file: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(file)
+    assert main([step, str(source), str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert message.format(source) in said
+    assert "qemu-img" not in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_virtual_size_over_the_limit(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["raw", "--max-virtual-size", "1MiB", str(image), str(tmp_path / "x")]) == 1
     assert "2097152" in capsys.readouterr().err

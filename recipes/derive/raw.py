@@ -22,8 +22,10 @@ def make(work: Work) -> Made:
     content = receipt.content
     assert content is not None, "the receipt of a content describes it"
     label = f"raw:{work.image.name}"
+    # The receipt may be of an earlier larder, which took more for a disk.
+    plain = disk.require_disk(path) in RAW_FORMATS
     # A disk has whole sectors, so an odd size is for to_raw to round up.
-    if content.format in RAW_FORMATS and content.size % SECTOR == 0 and content.size <= work.limits.max_virtual_size:
+    if plain and content.size % SECTOR == 0 and content.size <= work.limits.max_virtual_size:
         digest = receipt.artifact.blkhash
         if digest is None:
             with work.progress.meter(label) as meter:

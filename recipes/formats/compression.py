@@ -33,9 +33,6 @@ _SMALL = 16 << 10
 
 def detect(head: bytes) -> str | None:
     """Name the codec of a file that begins with `head`, as much of it as is at hand; None where it is none of ours."""
-    # pzstd begins its files with a skippable frame.
-    if zstd.is_skippable(head[:4]):
-        return "zstd"
     name = probe.detect(head)
     return name if name in CODECS else None
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.units import format_size
 
+from . import probe
 from .blkhash import BlockHasher, of_file
-from .probe import RAW_FORMATS, probe
 from .qcow2 import Qcow2
 from .qcow2_convert import convert
 from .qcow2_header import SECTOR
@@ -56,10 +56,10 @@ def to_raw(
     """
     job = _Job(source, destination, jobs, max_virtual_size, progress, label, blkhash, durable)
     try:
-        name = probe(source)
+        name = require_disk(source)
         if name == "qcow2":
             return job.from_qcow2()
-        if name in RAW_FORMATS:
+        if name in probe.RAW_FORMATS:
             return job.from_raw(name)
     except OSError as error:
         raise StoreError(f"{error.filename or source}: {error.strerror}") from error
@@ -67,6 +67,39 @@ def to_raw(
         f"{source}: a disk image in the format {name} is not supported yet",
         hint="larder reads QCOW2 and RAW; qemu-img convert makes them from most others",
     )
+
+
+def require_disk(path: Path) -> str:
+    """Name the format of the disk image at `path`, as `probe` does; raise UnsupportedFeature for what is none.
+
+    A RAW disk has no magic that every one has, and may have any content: zeros, a partition table, a file system,
+    data that only its guest knows. So what is certain is refused: text, archives, compressed data, programs; a file
+    without a byte; and unknown data that does not fill whole sectors of 512 bytes, which no disk is, and all but one in
+    512 files of a format without a magic are. OSErrors pass.
+    """
+    name = probe.probe(path)
+    if name in probe.DISK_FORMATS:
+        return name
+    if name not in probe.RAW_FORMATS:
+        # Here and not above: it knows all codecs, and a RAW disk needs none.
+        from . import foreign
+
+        raise foreign.refusal(path, name, "a disk image")
+    size = path.stat().st_size
+    if size == 0:
+        raise UnsupportedFeature(
+            f"{path}: expected a disk image, found an empty file", hint="fetch it again, or ask upstream"
+        )
+    if size % SECTOR:
+        with path.open("rb") as file:
+            head = file.read(probe.HEAD)
+        if not probe.has_structure(head):
+            raise UnsupportedFeature(
+                f"{path}: expected a disk image, found {size} bytes of data that is not known, and a disk without a "
+                f"partition table or a file system has whole sectors of {SECTOR} bytes",
+                hint=f"if it is a RAW disk all the same, fill it up: truncate --size=%{SECTOR} FILE",
+            )
+    return name
 
 
 class _Job(NamedTuple):

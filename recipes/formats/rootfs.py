@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, StoreError
 from recipes.model import Digest
 
-from . import compression, disk_tree, layers, oci_layout, probe, tar_header, tar_read, tar_write
+from . import disk_tree, foreign, layers, oci_layout, probe, tar_header, tar_read, tar_write
 from .bounds import content_limit
 from .sparse import SparseFile, data_size, removed_on_error
 
@@ -79,21 +79,12 @@ def _bounded(tree: Tree, stored: int, path: Path) -> Tree:
 
 
 def _kind(path: Path) -> Kind:
-    codec = compression.probe_codec(path)
-    if codec is not None:
-        raise UnsupportedFeature(
-            f"{path}: expected a disk, a tarball or an archive of an image, found {codec}",
-            hint=f"python -m recipes content {path} DST undoes the compression",
-        )
     name = probe.probe(path)
     if name == "tar":
         return "oci" if oci_layout.is_image(path) else "rootfs"
     if name in probe.RAW_FORMATS:
         return "disk"
-    raise UnsupportedFeature(
-        f"{path}: expected a RAW disk, a tarball or an archive of an image, found {name}",
-        hint=f"python -m recipes raw {path} DST makes a RAW disk of a QCOW2",
-    )
+    raise foreign.refusal(path, name, "a RAW disk, a tarball or an archive of an image")
 
 
 def write(tree: Tree, path: Path, *, progress: Progress, label: str, durable: bool = True) -> Digest:

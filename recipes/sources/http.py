@@ -21,6 +21,7 @@ from urllib.request import url2pathname
 
 from recipes import __version__
 from recipes.errors import FetchError, OfflineError
+from recipes.formats.text import HTML
 
 from .retry import Retryable
 from .urls import join, shown, split
@@ -95,7 +96,7 @@ class Answer:
         head = b""
         while len(head) < _HTML_HEAD and (piece := self._read()):
             head += piece
-        if re.match(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)[\s>]", head, re.IGNORECASE):
+        if HTML.match(head):
             raise html_page()
         if head:
             yield head

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import lzma
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -73,10 +75,10 @@ def test_qcow2(tmp_path: Path) -> None:
     assert progress.total == CLUSTER
 
 
-@pytest.mark.parametrize("size", [0, 512, 1000, 3_000_000, 3_000_001])
+@pytest.mark.parametrize("size", [512, 1000, 3_000_000, 3_000_001])
 def test_raw_has_whole_sectors(tmp_path: Path, size: int) -> None:
     need("qemu-img")
-    (tmp_path / "disk").write_bytes(content(size))
+    (tmp_path / "disk").write_bytes(content(510) + b"\x55\xaa" + content(size - 512))
     run("qemu-img", "convert", "-f", "raw", "-O", "raw", tmp_path / "disk", tmp_path / "wanted")
     progress = Watcher()
     disk = raw(tmp_path / "disk", progress=progress)
@@ -104,10 +106,53 @@ def test_raw_becomes_sparse(tmp_path: Path) -> None:
 
 def test_nobody_need_ask_for_a_digest(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(QCOW2)
-    (tmp_path / "raw").write_bytes(b"x" * 512)
+    (tmp_path / "raw").write_bytes(bytes(512))
     assert raw(tmp_path / "disk", blkhash=False).blkhash is None
     (tmp_path / "out").unlink()
     assert raw(tmp_path / "raw", blkhash=False).blkhash is None
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        (b"", "an empty file"),
+        (b"Not Found\n", "text"),
+        (b"<!DOCTYPE html>\n<html>".ljust(1024), "an HTML page"),
+        (b"-----BEGIN PGP SIGNATURE-----\n", r"a signature or a key \(OpenPGP\)"),
+        (b"x" * (2 << 20), "text"),
+        (b"\x04\x22\x4d\x18" + bytes(508), "data that is compressed with lz4"),
+        (lzma.compress(bytes(1 << 20), lzma.FORMAT_ALONE), "data that is compressed with lzma"),
+        (b"\x1f\x9d\x90" + bytes(509), "data that is compressed with compress"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(506), "a 7z archive"),
+        (gzip.compress(bytes(512), mtime=0), "data that is compressed with gzip"),
+        (b"\x50\x2a\x4d\x18\4\0\0\0" + bytes(504), "data that is compressed with zstd"),
+        (b"\1\2" * 250, "500 bytes of data that is not known"),
+        (bytes(513), "513 bytes of data that is not known"),
+    ],
+)
+def test_what_cannot_be_a_disk(tmp_path: Path, file: bytes, found: str) -> None:
+    (tmp_path / "disk").write_bytes(file)
+    with pytest.raises(UnsupportedFeature, match=f"expected a disk image, found {found}") as caught:
+        raw(tmp_path / "disk")
+    assert "qemu-img" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        bytes(512),
+        bytes(range(256)) * 2,
+        # What a guest keeps without a file system may begin with text; so may a boot sector.
+        b"x" * 100_000 + bytes(352),
+        b"x" * 510 + b"\x55\xaa",
+        b"x" * 510 + b"\x55\xaa" + b"x",
+        b"hsqs" + bytes(97),
+    ],
+)
+def test_what_may_be_a_disk(tmp_path: Path, file: bytes) -> None:
+    (tmp_path / "disk").write_bytes(file)
+    assert raw(tmp_path / "disk").source_format == "raw"
 
 
 @pytest.mark.parametrize("name", ["vmdk", "vdi", "vpc", "vhdx", "qed", "qcow"])
@@ -141,7 +186,7 @@ def test_nothing_is_left_after_an_error(tmp_path: Path, image: bytes, limit: int
     assert [path.name for path in tmp_path.iterdir()] == ["disk"]
 
 
-@pytest.mark.parametrize("image", [QCOW2, b"x" * CLUSTER])
+@pytest.mark.parametrize("image", [QCOW2, b"x" * CLUSTER + bytes(512)])
 def test_nothing_is_left_when_it_is_stopped(tmp_path: Path, image: bytes) -> None:
     (tmp_path / "disk").write_bytes(image)
     with pytest.raises(Interrupted):

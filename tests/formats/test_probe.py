@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tests.oracles import need
 if TYPE_CHECKING:
     from pathlib import Path
 
+PE = b"MZ".ljust(0x3C, b"\0") + b"\x80\0\0\0" + bytes(0x40) + b"PE\0\0"
 MBR = bytes(446) + bytes(64) + b"\x55\xaa"
 
 
@@ -32,7 +34,35 @@ MBR = bytes(446) + bytes(64) + b"\x55\xaa"
         (b"\x28\xb5\x2f\xfd", b"", "zstd"),
         (b"PK\x03\x04", b"", "zip"),
         (b"", b"", "raw"),
-        (b"Q", b"", "raw"),
+        (b"Q", b"", "text"),
+        (b"\0", b"", "raw"),
+        (b"\x50\x2a\x4d\x18", b"", "zstd"),
+        (b"LZIP\1", b"", "lzip"),
+        (b"\x1f\x9d\x90", b"", "compress"),
+        (b"\x1f\x9d\x99", b"", "raw"),
+        (b"\x1f\x9d", b"", "raw"),
+        (b"070701", b"", "cpio"),
+        (b"!<arch>\ndebian-binary", b"", "ar"),
+        (b"\x7fELF\2\1", b"", "elf"),
+        (PE, b"", "pe"),
+        (PE + b".linux\0\0", b"", "uki"),
+        # A disk that firmware may start as a program: a partition table tells more than its first bytes.
+        (PE.ljust(512, b"\0") + b"EFI PART", b"", "raw"),
+        (b"MZ" + bytes(200), b"", "raw"),
+        (b"MZ" + bytes(508) + b"\x55\xaa\xeb\x6eHdrS", b"", "linux"),
+        (b"MZ" + bytes(54) + b"ARM\x64", b"", "linux"),
+        (lzma.compress(b"x" * 1000, lzma.FORMAT_ALONE), b"", "lzma"),
+        (
+            lzma.compress(
+                b"x" * 1000, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": 3 << 19}], format=lzma.FORMAT_ALONE
+            ),
+            b"",
+            "lzma",
+        ),
+        (b"\x5d" + bytes(600), b"", "raw"),
+        (b"x" * 600, b"x" * 512, "text"),
+        (b"x" * 600, bytes(512), "raw"),
+        (b"x" * 510 + b"\x55\xaa" + b"x" * 88, b"x" * 512, "raw"),
         (MBR, MBR, "raw"),
         (MBR + b"EFI PART", bytes(512), "raw"),
         (bytes(0x8001) + b"CD001", b"", "iso9660"),
@@ -72,6 +102,16 @@ def test_a_tar_archive(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "rootfs", "w") as archive:
         archive.addfile(tarfile.TarInfo("etc/os-release"), io.BytesIO())
     assert probe(tmp_path / "rootfs") == "tar"
+
+
+def test_a_tar_archive_of_v7(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("etc/os-release")
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[257:] = bytes(255)
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 0x20 + sum(header[156:]))
+    assert detect(bytes(header)) == "tar"
+    header[0] ^= 1
+    assert detect(bytes(header)) == "raw"
 
 
 def test_the_name_of_the_file_says_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""raw: what the content must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.errors import UnsupportedFeature
+from tests.graph.project import disk
+from tests.machines import Machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOWHERE = "registry.invalid"
+
+
+@pytest.mark.parametrize(
+    ("served", "found"),
+    [
+        (gzip.compress(b"<!doctype html>".ljust(1024), mtime=0), "an HTML page"),
+        (gzip.compress(b"Not Found\n" * 100, mtime=0), "text"),
+        (gzip.compress(b"", mtime=0), "an empty file"),
+        (b"\x04\x22\x4d\x18" + bytes(508), "data that is compressed with lz4"),
+    ],
+)
+def test_what_is_no_disk(tmp_path: Path, served: bytes, found: str) -> None:
+    machine = Machine(tmp_path / "machine", NOWHERE, data=served)
+    with pytest.raises(UnsupportedFeature, match=f"expected a disk image, found {found}"):
+        machine.build()
+    assert machine.entry.receipt("raw") is None
+
+
+def test_what_an_earlier_larder_took_for_a_disk(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", NOWHERE, data=b"Not Found\n".ljust(512))
+    machine.entry.ask("content")
+    receipt = machine.build("content")
+    assert receipt.content is not None
+    with machine.entry.hold() as held:
+        content = receipt.content._replace(format="raw")
+        held.publish(machine.entry.artifact("content"), dataclasses.replace(receipt, content=content))
+    with pytest.raises(UnsupportedFeature, match="found text"):
+        machine.build()
+
+
+def test_a_disk(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "machine", NOWHERE)
+    machine.build()
+    assert machine.entry.artifact("raw").read_bytes() == disk("thing")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
@@ -23,6 +24,7 @@ from recipes.formats.qcow2_header import SECTOR
 from recipes.formats.qcow2_overlay import write_overlay
 from recipes.model import DERIVABLE
 from recipes.progress import SILENCE
+from recipes.store import is_there
 from recipes.units import format_size
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ _WAYS: tuple[Method, ...] = ("reflink", "copy")
 _OVERLAY_WAYS: tuple[Method, ...] = ("hardlink", "reflink", "copy")
 #: How the name of what is to become a clone begins.
 _DRAFT = ".{}.larder-"
+_LOCK_POLL_SECONDS = 0.05
 #: What link(2) answers where the file system, or the kernel's protected_hardlinks, has no hard link for us.
 _CANNOT_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, *sparse.CANNOT_SHARE})
 
@@ -123,15 +126,26 @@ def base_of(path: Path) -> Path:
 
 def require_free(path: Path, *, force: bool) -> None:
     """Raise StoreError where no file can be made at `path`; with `force` a file there will be replaced."""
-    if path.is_dir():
-        raise StoreError(f"{path}: expected the name of a file, found a folder", hint=f"for example {path / 'disk'}")
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise StoreError(
+                f"{path}: expected the name of a file, found a folder", hint=f"for example {path / 'disk'}"
+            )
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise StoreError(f"{path}: {error.strerror}") from error
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path.absolute().parent} is not a folder")
-    if os.path.lexists(path):
-        if not (path.is_file() or path.is_symlink()):
-            raise StoreError(f"{path}: expected a file or nothing, found what is neither")
-        if not force:
-            raise StoreError(f"{path} exists already", hint="--force replaces it")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise StoreError(f"{path}: expected a file or nothing, found what is neither")
+    if not force:
+        raise StoreError(f"{path} exists already", hint="--force replaces it")
 
 
 def require(path: Path, wish: Wish, *, cache: Path) -> None:
@@ -154,7 +168,7 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
     began = time.monotonic()
     require_free(path, force=wish.force)
     try:
-        with sparse.disk_errors(path), _swept(path):
+        with sparse.disk_errors(path), _swept(path, progress):
             job = _Job(source, path, wish, progress, label)
             made = job.overlay() if wish.format == OVERLAY else job.file()
     except FileExistsError as error:
@@ -195,12 +209,14 @@ class _Job(NamedTuple):
             if self.wish.force:
                 # The old overlay goes first: on the new base it would be another disk.
                 self.path.unlink(missing_ok=True)
+            inode = base_draft.stat().st_ino
             _publish(base_draft, base, force=self.wish.force)
             try:
                 _publish(draft, self.path, force=self.wish.force)
             except BaseException:
-                # A signal may come when the overlay has its name already, and then it needs its base.
-                if draft.exists() and not _same(draft, self.path):
+                # A signal may come when the overlay has its name already, and then it needs its base. Another clone
+                # by force may have put a base of its own there.
+                if is_there(draft) and not _same(draft, self.path) and base.stat().st_ino == inode:
                     base.unlink()
                 raise
         return Cloned(self.path, base, method, size, written)
@@ -247,14 +263,12 @@ class _Job(NamedTuple):
 
 
 @contextmanager
-def _swept(path: Path) -> Iterator[None]:
+def _swept(path: Path, progress: Progress) -> Iterator[None]:
     """Remove the drafts that killed clones to `path` left, and let nobody take those of the body for such.
 
     Whoever clones shares a lock on the folder, so who has it alone knows that no draft in it is anybody's. Where it
     cannot be locked, drafts stay.
     """
-    import fcntl
-
     folder = path.absolute().parent
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -262,17 +276,45 @@ def _swept(path: Path) -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            beginnings = tuple(_DRAFT.format(each.name) for each in (path, base_of(path)))
-            for each in folder.iterdir():
-                if each.name.startswith(beginnings):
-                    each.unlink()
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _sweep(descriptor, folder, tuple(_DRAFT.format(each.name) for each in (path, base_of(path))))
+        _share(descriptor, folder, progress)
         yield
     finally:
         os.close(descriptor)
+
+
+def _sweep(descriptor: int, folder: Path, beginnings: tuple[str, ...]) -> None:
+    """Remove the files in `folder` whose names begin so, if nobody else has its lock."""
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for each in folder.iterdir():
+            if each.name.startswith(beginnings):
+                with suppress(FileNotFoundError):
+                    each.unlink()
+
+
+def _share(descriptor: int, folder: Path, progress: Progress) -> None:
+    """Share the lock of `folder`, which may take as long as another one sweeps; do without where there are no locks."""
+    import fcntl
+
+    def taken() -> bool:
+        try:
+            # What this one has alone is given up first (flock(2)): that is why another may come in between.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # Then nobody has it alone either.
+            return True
+        return True
+
+    if not taken():
+        with progress.meter(f"waiting for another process with {folder}") as meter:
+            while not taken():
+                meter.advance(0)
+                time.sleep(_LOCK_POLL_SECONDS)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 A record is a small file in the entry's folder `clones`, named after the path of the clone, replaced as a whole and
 written without the entry's lock: who clones never waits for who converts. A record whose file is gone, or has become
-another one, is dropped when the records are read, and where nobody reads them, with every 64th clone.
+another one, is dropped when the records are read, and where nobody reads them, with every 64th clone. What one may not
+look at is not gone. Drafts, whose names begin with a dot, are their writer's for a day.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from recipes.store import Entry
 
 _SWEEP_EVERY = 64
+#: Nobody takes so long to write a record.
+_DRAFT_NS = 86400 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,15 @@ class Clone:
         """Return the record as JSON has it."""
         return {**dataclasses.asdict(self), "path": str(self.path), "base": str(self.base) if self.base else None}
 
-    def lives(self) -> bool:
-        """Say whether its files are still the ones that were made."""
+    def lives(self) -> bool | None:
+        """Say whether its files are still the ones that were made; None where that cannot be told."""
         files = [(self.path, self.inode), (self.base, self.base_inode)]
         try:
             return all(path is None or path.lstat().st_ino == inode for path, inode in files)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,13 @@ def remember(entry: Entry, wish: Wish, cloned: Cloned) -> None:
         folder = entry.clones
         folder.mkdir(exist_ok=True)
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        draft = folder / f".{name}"
-        draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
-        draft.replace(folder / name)
+        draft = _draft(folder, name)
+        try:
+            draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
+            draft.replace(folder / name)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         if sum(1 for _ in folder.iterdir()) % _SWEEP_EVERY == 0:
             living(entry)
 
@@ -109,17 +119,49 @@ def remember(entry: Entry, wish: Wish, cloned: Cloned) -> None:
 def living(entry: Entry) -> list[Clone]:
     """Return the clones of the artifacts of `entry` that are still there, in the order of their paths."""
     found: dict[Path, Clone] = {}
-    for file in entry.clones.glob("*"):
-        try:
-            record = Clone.from_json(jsontext.loads(file.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            record = None
-        if record is not None and record.lives():
-            found[record.path] = record
-        else:
-            with suppress(OSError):
-                file.unlink()
+    try:
+        files = list(entry.clones.iterdir())
+    except OSError:
+        files = []
+    for file in files:
+        with suppress(OSError):
+            if file.name.startswith("."):
+                if time.time_ns() - file.stat().st_mtime_ns > _DRAFT_NS:
+                    file.unlink()
+                continue
+            inode, record = _read(file)
+            if record is None or record.lives() is False:
+                _drop(file, inode)
+            elif record.lives():
+                found[record.path] = record
     return [found[path] for path in sorted(found)]
+
+
+def _read(file: Path) -> tuple[int, Clone | None]:
+    """Return the inode of a record, and what it says; None where that is nothing this version can read."""
+    with file.open("rb") as opened:
+        inode, data = os.fstat(opened.fileno()).st_ino, opened.read()
+    try:
+        return inode, Clone.from_json(jsontext.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return inode, None
+
+
+def _drop(file: Path, inode: int) -> None:
+    """Delete the record that was read from `file` as `inode`, and no other that another process puts there."""
+    aside = _draft(file.parent, file.name)
+    file.rename(aside)
+    try:
+        if aside.stat().st_ino != inode:
+            # Taken at the instant at which it was written, unless one that is newer still has taken its place.
+            with suppress(FileExistsError):
+                os.link(aside, file)
+    finally:
+        aside.unlink()
+
+
+def _draft(folder: Path, name: str) -> Path:
+    return folder / f".{name}.{os.urandom(4).hex()}"
 
 
 def shares(artifact: Path, clones: Sequence[Clone]) -> tuple[list[Share], int | None]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +12,6 @@ from recipes.export.clone import Cloned, Wish, clone
 from recipes.formats import sparse
 from recipes.store import Entry
 from tests.graph.project import MiB, disk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -121,3 +121,60 @@ class TestShares:
 
     def test_without_clones(self, entry: Entry) -> None:
         assert ledger.shares(entry.artifact("raw"), []) == ([], 0)
+
+
+class TestManyAtOnce:
+    """Records are written while others read them, and drop what is gone."""
+
+    def test_a_draft_is_its_writer_s(self, entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write = Path.write_text
+
+        def read_meanwhile(draft: Path, *arguments: Any, **named: Any) -> int:
+            draft.touch()
+            assert ledger.living(entry) == []
+            assert draft.exists()
+            return write(draft, *arguments, **named)
+
+        monkeypatch.setattr(Path, "write_text", read_meanwhile)
+        take(entry, tmp_path / "vm" / "1", Wish("raw"))
+        assert len(ledger.living(entry)) == 1
+
+    def test_a_record_that_takes_the_place_of_one_that_is_dropped(
+        self, entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The clone was replaced: between the look at the old one and the deletion the new one is recorded."""
+        path = tmp_path / "vm" / "1"
+        take(entry, path, Wish("raw"))
+        lives = ledger.Clone.lives
+
+        def replaced_meanwhile(record: ledger.Clone) -> bool | None:
+            monkeypatch.setattr(ledger.Clone, "lives", lives)
+            take(entry, path, Wish("raw", force=True))
+            return lives(record)
+
+        monkeypatch.setattr(ledger.Clone, "lives", replaced_meanwhile)
+        ledger.living(entry)
+        assert [clone.path for clone in ledger.living(entry)] == [path]
+
+    def test_what_one_may_not_look_at_is_not_gone(
+        self, entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take(entry, tmp_path / "vm" / "1", Wish("raw"))
+        lstat = Path.lstat
+
+        def refused(path: Path) -> os.stat_result:
+            if path.parent.name == "vm":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return lstat(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "lstat", refused)
+            assert ledger.living(entry) == []
+        assert len(ledger.living(entry)) == 1
+
+    def test_drafts_of_the_dead_go(self, entry: Entry) -> None:
+        entry.clones.mkdir()
+        (entry.clones / ".0123456789abcdef.01234567").touch()
+        os.utime(entry.clones / ".0123456789abcdef.01234567", (1, 1))
+        assert ledger.living(entry) == []
+        assert list(entry.clones.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from tests.sources.watch import Watch
 from tests.test_store import publish
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -138,6 +140,35 @@ class TestDraftsOfClones:
         finally:
             os.close(descriptor)
         assert (tmp_path / ".disk.larder-00000000").exists()
+
+    def test_of_one_that_began_while_another_swept_stay(self, tmp_path: Path) -> None:
+        """Its share of the lock waits for the other's sweep, so a third one finds that the draft is somebody's."""
+        (tmp_path / "vm").mkdir()
+        (tmp_path / "source").write_bytes(b"x" * 512)
+        sweeping = os.open(tmp_path / "vm", os.O_RDONLY)
+        held = [sweeping]
+
+        class Meanwhile(Watch):
+            """The sweep ends once it is waited for; and once the draft is there, a third one sweeps."""
+
+            @contextmanager
+            def meter(self, label: str, total: int | None = None) -> Iterator[Watch]:
+                if label.startswith("waiting"):
+                    os.close(held.pop())
+                yield self
+
+            def advance(self, count: int) -> None:
+                if count and not self.done:
+                    self.done = count
+                    (draft,) = (tmp_path / "vm").iterdir()
+                    clone(tmp_path / "source", tmp_path / "vm" / "disk", wish)
+                    assert draft.exists()
+
+        wish, watch = Wish("raw", method="copy", force=True), Meanwhile()
+        fcntl.flock(sweeping, fcntl.LOCK_EX)
+        clone(tmp_path / "source", tmp_path / "vm" / "disk", wish, progress=watch)
+        assert watch.done
+        assert not held
 
 
 @pytest.mark.parametrize("free", [0, 1 << 30])

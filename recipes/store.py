@@ -132,8 +132,8 @@ class Entry:
             return 0
 
     def asked(self) -> set[str]:
-        """Return the kinds that were named on a command line."""
-        return {kind for kind in FILE_NAMES if is_there(self._mark(kind))}
+        """Return the kinds that were named on a command line, or may have been: a mark that cannot be read counts."""
+        return {kind for kind in FILE_NAMES if not is_gone(self._mark(kind))}
 
     def ask(self, kind: str) -> None:
         """Remember that `kind` was named on a command line, where the cache can be written to."""
@@ -145,6 +145,19 @@ class Entry:
     def kinds(self) -> list[str]:
         """Return the kinds whose artifact is there, whatever its receipt says."""
         return [kind for kind in FILE_NAMES if is_there(self.artifact(kind))]
+
+    def is_spent(self) -> bool:
+        """Say whether nothing is in the folder but what goes with artifacts, and tells of none that is there.
+
+        Files that this version does not know may be artifacts of a later one.
+        """
+        try:
+            names = {path.name for path in self.path.iterdir()}
+        except OSError:
+            return False
+        marks = {f"{kind}{ending}" for kind in FILE_NAMES for ending in (".json", ".asked", ".used")}
+        marks |= {_LOCK, self.clones.name, f"{self.part.name}.json"}
+        return all(name in marks or name.startswith((_TEMPORARY, _PENDING)) for name in names)
 
     def leftovers(self) -> list[Path]:
         """Return the files that a holder, alive or dead, has not finished with."""
@@ -190,15 +203,16 @@ class Entry:
         from filelock import Timeout
 
         for _ in range(_LOCK_RETRIES):
-            _make_folder(self.path)
-            # FileNotFoundError: a holder has just removed the entry, its folder included.
-            with suppress(FileNotFoundError):
+            # FileNotFoundError: a holder has just removed the entry, its folder, or the one above it. FileExistsError:
+            # mkdir found the folder, and then looked whether it is one.
+            with suppress(FileNotFoundError, FileExistsError):
+                _mkdir(self.path)
                 try:
                     lock.acquire(timeout=seconds, poll_interval=_LOCK_POLL_SECONDS / 4)
                 except Timeout:
                     return False
                 return True
-        raise StoreError(f"cannot lock {self.path}: {_LOCK} vanishes as soon as it is made")
+        raise StoreError(f"cannot lock {self.path}: it is no folder, or vanishes as soon as it is made")
 
     def _mark(self, kind: str) -> Path:
         return self.path / f"{kind}.asked"
@@ -318,13 +332,28 @@ class Store:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is something at `path`; where that is not for this user to know, there is not."""
-    # Path.exists raises PermissionError instead.
+    """Say whether there is something at `path` that this user can make use of; see `is_gone` before deleting."""
+    # Path.exists raises PermissionError instead, in some versions of Python.
     try:
         path.stat()
     except OSError:
         return False
     return True
+
+
+def is_gone(path: Path) -> bool:
+    """Say whether there is certainly nothing at `path`: that alone may decide that something is deleted.
+
+    What one may not look at, or what a disk or a server does not give just now, is not gone. Path.exists takes it for
+    gone or raises, as the version of Python has it.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def link(source: Path, destination: Path) -> None:
@@ -350,11 +379,23 @@ def _read(path: Path, kind: str) -> Receipt | None:
 
 def _make_folder(path: Path) -> None:
     try:
+        _mkdir(path)
+    except (FileNotFoundError, FileExistsError) as error:
+        raise _no_folder(path, error) from error
+
+
+def _mkdir(path: Path) -> None:
+    """Make a folder; let FileNotFoundError and FileExistsError pass, which others cause who take it away meanwhile."""
+    try:
         path.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError):
+        raise
     except OSError as error:
-        raise StoreError(
-            f"cannot make the folder {path}: {error.strerror}", hint="LARDER_CACHE names the cache's folder"
-        ) from error
+        raise _no_folder(path, error) from error
+
+
+def _no_folder(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"cannot make the folder {path}: {error.strerror}", hint="LARDER_CACHE names the cache's folder")
 
 
 def sync_folder(path: Path) -> None:

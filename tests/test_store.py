@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import os
 import shutil
@@ -257,3 +258,73 @@ def test_a_receipt_of_another_version_is_refused() -> None:
     with pytest.raises(ValueError, match="receipt version 2"):
         Receipt.from_json({**document, "larder": 2})
     assert dataclasses.replace(receipt("k"), artifact=Artifact(0, 0, 0, digest=DIGEST)) == Receipt.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("number", "gone"),
+    [(errno.ENOENT, True), (errno.ENOTDIR, True), (errno.EACCES, False), (errno.EIO, False), (errno.ESTALE, False)],
+    ids=lambda value: errno.errorcode.get(value, "") if value is not True else "",
+)
+def test_what_is_not_found_is_gone_only_where_that_is_certain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, gone: bool
+) -> None:
+    def fail(path: Path, **_: object) -> os.stat_result:
+        raise OSError(number, os.strerror(number), str(path))
+
+    assert not store.is_gone(tmp_path)
+    assert store.is_gone(tmp_path / "nothing")
+    monkeypatch.setattr(Path, "stat", fail)
+    assert store.is_gone(tmp_path) == gone
+    assert not store.is_there(tmp_path)
+
+
+def test_a_mark_that_cannot_be_read_may_ask_for_something(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry.ask("raw")
+    stat = Path.stat
+
+    def fail(path: Path, **named: Any) -> os.stat_result:
+        if path.suffix == ".asked":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return stat(path, **named)
+
+    monkeypatch.setattr(Path, "stat", fail)
+    assert "raw" in entry.asked()
+
+
+def test_an_entry_is_spent_with_its_last_artifact(entry: Entry) -> None:
+    assert not entry.is_spent()
+    with entry.hold() as held:
+        publish(held, "k", b"bytes")
+        (entry.path / ".tmp-raw-1").touch()
+        (entry.path / "disk.qcow3").touch()
+        entry.ask("raw")
+        held.discard("raw")
+        assert not entry.is_spent(), "a later version may know what that is"
+        (entry.path / "disk.qcow3").unlink()
+        assert entry.is_spent()
+        entry.part.touch()
+        assert not entry.is_spent()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError])
+def test_a_folder_above_the_entry_that_vanishes_is_made_again(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """Another process removes the last entry of the image while this one makes a folder in it."""
+    mkdir = Path.mkdir
+
+    def vanish(path: Path, *arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(Path, "mkdir", mkdir)
+        raise error(errno.ENOENT, "vanished", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", vanish)
+    with entry.hold() as held:
+        publish(held, "k", b"bytes")
+    assert entry.current("raw", "k")
+
+
+def test_a_file_in_place_of_an_entry_is_told(entry: Entry) -> None:
+    entry.path.parent.mkdir(parents=True)
+    entry.path.touch()
+    with pytest.raises(StoreError, match="it is no folder"), entry.hold():
+        pass

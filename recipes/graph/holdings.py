@@ -45,14 +45,14 @@ def _images(space: Workspace) -> dict[tuple[str, str], list[Image]]:
     """Return what the projects that share the cache declare, by name and architecture."""
     declarations = {space.settings.images: space.declaration}
     for file, path in roots.registered(space.session.store.root).items():
-        if path in declarations or not path.exists():
+        if path in declarations or store.is_gone(path):
             continue
         try:
             declarations[path] = declare.load(path, validated=space.session.store.root / "validated")
         except LarderError as error:
             raise StoreError(
                 f"another project shares this cache, and what it declares cannot be read:\n{error}",
-                hint=f"repair it there; if that project is no more, delete {file}",
+                hint=f"repair it, or prune as somebody who may read it; if that project is no more, delete {file}",
             ) from error
     found: dict[tuple[str, str], list[Image]] = {}
     for declaration in declarations.values():
@@ -91,13 +91,13 @@ class _Entry:
             return
         for path in entry.leftovers():
             yield from self._item(path, Standing.LEFTOVER)
-        if not (self.images or kinds or store.is_there(entry.part)):
+        if not self.images and entry.is_spent():
             yield from self._item(entry.path, Standing.LEFTOVER)
 
     def _standing(self, kind: str) -> Standing:
         receipt = self.entry.receipt(kind)
         # One that this version does not read is a receipt all the same.
-        if receipt is None and not store.is_there(self.entry.path / f"{kind}.json"):
+        if receipt is None and store.is_gone(self.entry.path / f"{kind}.json"):
             return Standing.LEFTOVER
         if not self.images:
             return Standing.UNDECLARED
@@ -131,7 +131,7 @@ class _Entry:
             inode=Inode(status.st_dev, status.st_ino),
             links=status.st_nlink,
             allocated=0 if path == self.entry.path else sparse.allocated(status),
-            used_ns=usage.last_ns(self.entry, kind) if kind else 0,
+            used_ns=usage.last_ns(self.entry, kind) if kind else status.st_mtime_ns,
             busy=self.busy,
             image=self.entry.image,
             arch=self.entry.arch,
@@ -186,15 +186,15 @@ def _leftovers(space: Workspace, images: list[Image]) -> Iterator[Item]:
             yield _leftover(path, status)
     for file, path in roots.registered(cache).items():
         status = _status(file)
-        if status is not None and not path.exists():
+        if status is not None and store.is_gone(path):
             yield _leftover(file, status)
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return the status of a file, None where another process has just taken it away, or it is another user's."""
+    """Return the status of a file, None where it cannot be had: taken away just now, another user's, on a bad disk."""
     try:
         return path.stat()
-    except (FileNotFoundError, PermissionError):
+    except OSError:
         return None
 
 
@@ -205,4 +205,5 @@ def _leftover(path: Path, status: os.stat_result) -> Item:
         inode=Inode(status.st_dev, status.st_ino),
         links=status.st_nlink,
         allocated=sparse.allocated(status),
+        used_ns=status.st_mtime_ns,
     )

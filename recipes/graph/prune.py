@@ -109,7 +109,7 @@ def _delete(space: Workspace, verdicts: Sequence[Verdict]) -> list[Verdict]:
             continue
         try:
             with space.session.store.entry_of(name, arch).hold() as held:
-                done += [_delete_from(held, verdict) for verdict in some]
+                done += _delete_from(held, some)
         except LarderError as error:
             done += [replace(verdict, kept=error.message, freed=0) for verdict in some]
     return done
@@ -117,13 +117,28 @@ def _delete(space: Workspace, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 def _delete_alone(verdict: Verdict) -> Verdict:
     try:
-        verdict.item.path.unlink(missing_ok=True)
+        # A list that was written, or a project that came back, since it was looked at.
+        if verdict.item.path.stat().st_mtime_ns != verdict.item.used_ns:
+            return replace(verdict, kept="in use since a moment ago", freed=0)
+        verdict.item.path.unlink()
+    except FileNotFoundError:
+        pass
     except OSError as error:
         return replace(verdict, kept=error.strerror or str(error), freed=0)
     return verdict
 
 
-def _delete_from(held: Held, verdict: Verdict) -> Verdict:
+def _delete_from(held: Held, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Delete what goes from an entry, and the entry with the last of it."""
+    done = [_delete_one(held, verdict) for verdict in verdicts]
+    # Once it is removed, whatever is at these names is of somebody who holds another lock.
+    gone = any(verdict.item.path == held.entry.path or verdict.item.standing is Standing.UNDECLARED for verdict in done)
+    if gone and held.entry.is_spent():
+        held.remove()
+    return done
+
+
+def _delete_one(held: Held, verdict: Verdict) -> Verdict:
     entry, item = held.entry, verdict.item
     try:
         status = item.path.stat()
@@ -139,13 +154,9 @@ def _delete_from(held: Held, verdict: Verdict) -> Verdict:
         if item.standing is Standing.UNDECLARED:
             held.forget(item.kind)
     elif item.path == entry.part:
+        if status.st_mtime_ns != item.used_ns:
+            return replace(verdict, kept="in use since a moment ago", freed=0)
         held.discard_part()
-    if (
-        not entry.kinds()
-        and not entry.part.exists()
-        and (item.standing is Standing.UNDECLARED or item.path == entry.path)
-    ):
-        held.remove()
     return replace(verdict, freed=freed if item.allocated else 0)
 
 

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from recipes.graph import prune
+from recipes.prune import Inode, Item, Standing, Verdict
+from recipes.store import Held, Store
 from tests.graph.project import DOIT, Project, disk, sha256
+from tests.oracles import need
 from tests.servers import Exchange, misbehaving
 
 if TYPE_CHECKING:
@@ -148,6 +152,32 @@ class TestProjectsThatShareTheCache:
         assert result.status == 1
         assert str(other.folder / "images.toml") in result.err
         assert "delete" in result.err
+        assert (other.entry("b") / "disk.raw").exists()
+
+    @pytest.mark.parametrize("closed", ["the project", "its file", "the roots", "its root"])
+    def test_what_may_not_be_read_is_not_gone(self, project: Project, other: Project, closed: str) -> None:
+        """Another user's project, and other users who run prune."""
+        need("setpriv")
+        (root,) = [file for file in (project.cache / "roots").iterdir() if str(other.folder) in file.read_text()]
+        path = {
+            "the project": other.folder,
+            "its file": other.folder / "images.toml",
+            "the roots": root.parent,
+            "its root": root,
+        }[closed]
+        # Root may read everything, unless it gives that up.
+        project.prefix = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+        mode = path.stat().st_mode
+        path.chmod(0)
+        try:
+            result = project.doit("prune")
+        finally:
+            path.chmod(mode)
+        assert result.status == 1
+        assert "Permission denied" in result.err
+        assert "hint: " in result.err
+        assert "Traceback" not in result.err
+        assert pruned(project) == {}
         assert (other.entry("b") / "disk.raw").exists()
 
     def test_the_same_name_for_other_bytes(self, project: Project, other: Project) -> None:
@@ -356,3 +386,24 @@ def test_what_is_asked_for_between_the_look_and_the_deletion(project: Project) -
     assert report["pruned"] == []
     assert [each["kept"] for each in report["kept"]] == ["in use since a moment ago"]
     assert "wrapper" in project.files("a")
+
+
+def test_an_entry_that_was_removed_is_somebody_else_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock went with it: what is at its names from then on is another process's work."""
+    entry = Store(tmp_path).entry_of("a", "x86_64")
+    remove = Held.remove
+
+    def removed(held: Held) -> None:
+        remove(held)
+        held.entry.path.mkdir(parents=True)
+        held.entry.part.write_bytes(b"begun")
+
+    monkeypatch.setattr(Held, "remove", removed)
+    with entry.hold() as held:
+        entry.artifact("raw").touch()
+        items = [
+            Item(path, Standing.UNDECLARED, Inode(1, 1), 1, 0, image="a", arch="x86_64", kind=kind)
+            for path, kind in ((entry.artifact("raw"), "raw"), (entry.part, ""))
+        ]
+        prune._delete_from(held, [Verdict(item) for item in items])
+    assert entry.part.read_bytes() == b"begun"

@@ -27,6 +27,7 @@ def make(work: Work) -> Made:
         limit=work.limits.max_virtual_size,
         progress=work.progress,
         label=label,
+        stored=receipt.wrapper.size,
     ) as tree:
         digest = rootfs.write(tree, work.temporary, progress=work.progress, label=label)
     return Made(work.temporary, Artifact(digest=digest), receipt.content)

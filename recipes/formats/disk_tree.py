@@ -10,6 +10,7 @@ from recipes.errors import StoreError, UnsupportedFeature
 
 from . import filesystems, partitions
 from .ext4_read import Ext4
+from .sparse import data_size
 from .tree import Tree, show
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ class _Candidate(NamedTuple):
         return f"{what} ({', '.join(details)})"
 
 
-def load(path: Path) -> Tree:
+def load(path: Path, *, stored: int | None = None) -> Tree:
     """Return the root file system of the RAW disk at `path`. The tree keeps the file open: use it as a context manager.
+
+    `stored` are the bytes that it was made of, where that is known: by default its own, without holes.
 
     The root is, in this order: the file system of a disk without a partition table; the first partition with the type
     of a root partition and with a file system that is read (ext2, ext3, ext4); the largest of those with such a file
@@ -60,8 +63,8 @@ def load(path: Path) -> Tree:
     `LimitExceeded`; `StoreError` for what the operating system refuses.
     """
     with ExitStack() as undo:
-        tree = undo.enter_context(Tree())
         try:
+            tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
             file = tree.keep(path.open("rb", buffering=0))
             _root(file.fileno(), path).fill(tree)
         except OSError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
 
+from .bounds import NAME_WEIGHT
 from .ext4_dir import entries, verify
 from .ext4_inode import Inode, inodes
 from .ext4_journal import replay
@@ -24,7 +25,7 @@ from .ext4_xattr_read import AttributeReader
 from .tree import MAX_LINKS_FOLLOWED, MAX_NAMES, PATH_MAX, Extent, Node, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .ext4_map import Run
     from .tree import Tree
@@ -80,7 +81,7 @@ class Ext4:
 
     def fill(self, tree: Tree) -> None:
         """Make the root directory that of `tree`, whose extents refer to `fd`: it has to stay open as long."""
-        tree.root = _Reader(self._volume).root()
+        tree.root = _Reader(self._volume).root(tree.spend)
 
 
 class _Reader:
@@ -92,8 +93,8 @@ class _Reader:
         self._attributes = AttributeReader(volume, self._content)
         self._directories = {ROOT_INODE}
 
-    def root(self) -> Node:
-        """Return the root directory with all that is below it.
+    def root(self, spend: Callable[[int], None]) -> Node:
+        """Return the root directory with all that is below it; `spend` is told what names and attributes weigh.
 
         Level by level, and each in the order of its inodes: so inode tables are read forwards and in large pieces.
         """
@@ -112,6 +113,7 @@ class _Reader:
                 count += len(names)
                 if count > MAX_NAMES:
                     raise LimitExceeded(f"{self._volume.disk.name}: more than {MAX_NAMES} files")
+                spend(NAME_WEIGHT * len(names))
                 for name, number in names.items():
                     places.setdefault(number, []).append((node, name, length + 1 + len(name)))
             for number in places.keys() & nodes.keys():
@@ -119,6 +121,7 @@ class _Reader:
             level = []
             for inode in inodes(self._volume, sorted(places)):
                 node = nodes[inode.number] = self._node(inode)
+                spend(256 * len(node.xattrs))
                 self._put(inode.number, node, places[inode.number])
                 if node.is_dir:
                     level.append((inode, node, places[inode.number][0][2]))

@@ -44,11 +44,6 @@ _OPAQUE = b".wh..wh..opq"
 #: At the root: what aufs kept there, and old releases of docker with it. Hard links may be to what is in it.
 _AUFS = b".wh..wh."
 
-#: Bytes that the members of all layers may weigh, and how many more for each byte of the layers as they are stored. A
-#: header of 512 bytes compresses to two where it repeats the one before it, and to 20 where it tells of another file.
-_MEMORY = 128 << 20
-_MEMORY_PER_BYTE = 64
-
 
 def flatten(
     image: Image, *, scratch: Callable[[], Path], jobs: int, limit: int, progress: Progress, label: str
@@ -65,21 +60,14 @@ def flatten(
     """
     try:
         with ExitStack() as undo:
-            tree = undo.enter_context(Tree())
+            tree = undo.enter_context(Tree(image.stored))
             with progress.meter(label, sum(layer.blob.size for layer in image.layers)) as meter:
                 tars = _Tars(image, tree, scratch, jobs, content_limit(image.stored, limit), meter)
                 share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
-            left = _MEMORY + _MEMORY_PER_BYTE * image.stored
             for number in range(len(image.layers)):
                 fd, offset, size = tars.done[number]
                 name = tars.name(number)
-                found = []
-                for member in tar_read.members(fd, size, name, offset=offset):
-                    left -= _weight(member)
-                    if left < 0:
-                        raise LimitExceeded(f"{name}: too many files, of layers that have {image.stored} bytes")
-                    found.append(member)
-                apply(tree, found, name)
+                apply(tree, list(tar_read.members(fd, size, name, offset=offset, spend=tree.spend)), name)
             undo.pop_all()
             return tree
     except OSError as error:
@@ -108,19 +96,6 @@ def apply(tree: Tree, members: Sequence[Member], name: str) -> None:
     tar_read.extend(tree, resolved(), name)
     for left in [each for each in tree.root.children if each.startswith(_AUFS)]:
         tree.remove(left)
-
-
-def _weight(member: Member) -> int:
-    """Return about the bytes of memory that a member takes, and with the length of its path what that costs."""
-    path, node, link = member
-    weight = 512 + 4 * len(path) + 4 * len(link)
-    if node is not None:
-        weight += len(node.target)
-        if node.xattrs:
-            weight += sum(256 + len(name) + len(value) for name, value in node.xattrs.items())
-        if not isinstance(node.data, bytes):
-            weight += 128 * len(node.data)
-    return weight
 
 
 def _whiteout(tree: Tree, path: bytes) -> bool:

@@ -32,12 +32,14 @@ def open_tree(
     limit: int,
     progress: Progress,
     label: str,
+    stored: int | None = None,
 ) -> Tree:
     """Return the root file system in the file at `path`; nothing is unpacked, the tree reads from the file.
 
     `kind` says what the file is to be, None leaves that to its content. Of an archive with images for several
     architectures the one for `arch` is taken. The layers of an image are decompressed into files named by `scratch`,
-    which have no name any more once they are open; together they may have `limit` bytes.
+    which have no name any more once they are open; together they may have `limit` bytes. `stored` are the bytes of what
+    the file was made of, where that was compressed: what may come of it depends on them.
 
     Errors: `UnsupportedFeature` for what is none of the three, `CorruptImage`, `LimitExceeded`, `NoSpace`,
     `StoreError` for what the operating system refuses.
@@ -45,9 +47,9 @@ def open_tree(
     try:
         kind = kind or _kind(path)
         if kind == "disk":
-            return _bounded(disk_tree.load(path), data_size(path), path)
+            return _bounded(disk_tree.load(path, stored=stored), stored or data_size(path), path)
         if kind == "rootfs":
-            return _bounded(tar_read.load(path), path.stat().st_size, path)
+            return _bounded(tar_read.load(path, stored=stored), stored or path.stat().st_size, path)
         with oci_layout.open_image(path, arch=arch) as image:
             tree = layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
             return _bounded(tree, image.stored, path)

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
 
 from . import pax, posix_acl, tar_header, tar_sparse
+from .bounds import NAME_WEIGHT
 from .tar_header import BLOCK, FIELDS, MAX_EXTENDED, number, padding, parse_number
 from .tree import PATH_MAX, Extent, Node, Tree, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 #: Bytes of the largest file: what ext4 holds in blocks of 4 KiB.
@@ -36,6 +37,9 @@ MAX_FILE_SIZE = 1 << 44
 
 #: Bytes that are read at once where a header is. Most files of a system are small, so several headers are in it.
 _WINDOW = 16 * 1024
+
+#: What a byte of an extended header weighs, a byte of a path, and a piece of a sparse file, by what they take longest.
+_EXTENDED_WEIGHT, _PATH_WEIGHT, _PIECE_WEIGHT = 16, 4, 128
 
 _ZEROS = bytes(BLOCK)
 _NS = 1_000_000_000
@@ -75,15 +79,17 @@ class Member(NamedTuple):
     link: bytes
 
 
-def load(path: Path) -> Tree:
+def load(path: Path, *, stored: int | None = None) -> Tree:
     """Return what extracting the uncompressed archive at `path` gives; the tree keeps the file open.
 
-    Errors: as `members` and `extend`; OSErrors pass.
+    `stored` are the bytes that it was made of, where it was compressed. Errors: as `members` and `extend`; OSErrors
+    pass.
     """
     with ExitStack() as undo:
-        tree = undo.enter_context(Tree())
+        size = path.stat().st_size
+        tree = undo.enter_context(Tree(size if stored is None else stored))
         fd = tree.keep(path.open("rb", buffering=0)).fileno()
-        extend(tree, members(fd, os.fstat(fd).st_size, str(path)), str(path))
+        extend(tree, members(fd, size, str(path), spend=tree.spend), str(path))
         undo.pop_all()
     return tree
 
@@ -103,16 +109,17 @@ def extend(tree: Tree, members: Iterable[Member], name: str) -> None:
             raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
 
 
-def members(fd: int, size: int, name: str, *, offset: int = 0) -> Iterator[Member]:
+def members(fd: int, size: int, name: str, *, offset: int = 0, spend: Callable[[int], None]) -> Iterator[Member]:
     """Yield the members of the archive in the `size` bytes at `offset` of the file `fd`, in their order.
 
-    The data of files stays in `fd`. Names and links are not judged here: `Tree` knows what leaves the root. Memory is
-    a few times the largest extended header, and a member's map of holes.
+    The data of files stays in `fd`. Names and links are not judged here: `Tree` knows what leaves the root. `spend` is
+    told the weight of all metadata, before much of it is read. Memory is a few times the largest extended header, and a
+    member's map of holes.
 
     Errors, which call the archive `name` and say where in it they are: `CorruptImage`; `LimitExceeded` for extended
     headers, files, maps and attributes that are too large; `UnsupportedFeature` for other types of members.
     """
-    archive = _Archive(fd, offset, size)
+    archive = _Archive(fd, offset, size, spend)
     while True:
         try:
             member = archive.next()
@@ -129,8 +136,9 @@ def members(fd: int, size: int, name: str, *, offset: int = 0) -> Iterator[Membe
 class _Archive:
     """Where reading an archive has come to."""
 
-    def __init__(self, fd: int, offset: int, size: int) -> None:
+    def __init__(self, fd: int, offset: int, size: int, spend: Callable[[int], None]) -> None:
         self._fd = fd
+        self._spend = spend
         self._start = offset
         self._stop = offset + size
         self._window = b""
@@ -224,6 +232,7 @@ class _Archive:
         """Return the data of a header that says something of the next one."""
         if size > MAX_EXTENDED:
             raise LimitExceeded(f"an extended header of {size} bytes, and {MAX_EXTENDED} are allowed")
+        self._spend(_EXTENDED_WEIGHT * size)
         return self._read(at, size)
 
     def _read(self, at: int, size: int) -> bytes:
@@ -258,6 +267,7 @@ class _Archive:
         # As Go does where an archive has both.
         self.path = path = long_name or path
         link = long_link or link
+        self._spend(NAME_WEIGHT + _PATH_WEIGHT * (len(path) + len(link)))
         if kind == _LINK:
             return Member(path, None, link)
 
@@ -341,6 +351,7 @@ class _Archive:
             raise LimitExceeded(f"a file of {size} bytes, and {MAX_FILE_SIZE} are allowed")
         node.size = size
         if pairs is not None:
+            self._spend(_PIECE_WEIGHT * len(pairs))
             self._pieces += len(pairs)
             tar_sparse.bound(self._pieces)
             node.data = tar_sparse.extents(pairs, size, stored, self._fd, data)

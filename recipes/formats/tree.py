@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from recipes.errors import CorruptImage, LimitExceeded
+from recipes.units import MAX_SIZE
+
+from .bounds import metadata_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,8 +127,11 @@ class Tree:
     Use it as a context manager: it closes the files that its extents refer to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stored: int | None = None) -> None:
+        """Begin with nothing; `stored` are the bytes of the input, which what is read from it is held against."""
         self.root = Node(stat.S_IFDIR | 0o755)
+        self._stored = stored
+        self._weight = MAX_SIZE if stored is None else metadata_limit(stored)
         self._names = self._unnamed = 0
         self._detour = MAX_DETOUR
         self._files = ExitStack()
@@ -139,6 +145,12 @@ class Tree:
     def keep(self, file: AbstractContextManager[_File]) -> _File:
         """Enter `file`, whose data nodes refer to, and leave it when the tree is closed."""
         return self._files.enter_context(file)
+
+    def spend(self, weight: int) -> None:
+        """Count the weight of what is being read (`recipes.formats.bounds`), or raise LimitExceeded."""
+        self._weight -= weight
+        if self._weight < 0:
+            raise LimitExceeded(f"too many files and attributes for an input of {self._stored} bytes")
 
     def add(self, path: bytes, node: Node) -> Node:
         """Put `node` at `path` as extracting an archive does, and return what is there then.

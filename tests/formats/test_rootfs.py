@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MiB = 1 << 20
 
 
-def load(path: Path, kind: Kind | None = None) -> Tree:
+def load(path: Path, kind: Kind | None = None, stored: int | None = None) -> Tree:
     return rootfs.open_tree(
         path,
         kind=kind,
@@ -35,6 +35,7 @@ def load(path: Path, kind: Kind | None = None) -> Tree:
         limit=2 << 40,
         progress=SILENCE,
         label="",
+        stored=stored,
     )
 
 
@@ -94,6 +95,28 @@ class TestWhatAnInputJustifies:
         assert data_size(image) < MiB
         with pytest.raises(LimitExceeded, match="bytes of data justify"):
             load(image)
+
+    def test_metadata_of_a_tarball_that_was_compressed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What counts are the bytes that were downloaded, and not what they expanded to."""
+        monkeypatch.setattr(bounds, "FREE_METADATA", MiB)
+        path = tmp_path / "input"
+        path.write_bytes(tar(*[file("a")] * 5000))
+        with load(path):
+            pass
+        with pytest.raises(LimitExceeded, match="too many files and attributes for an input of 9000 bytes"):
+            load(path, stored=9000)
+
+    def test_metadata_of_a_disk_that_was_compressed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bounds, "FREE_METADATA", MiB)
+        (tmp_path / "root").mkdir()
+        for number in range(3000):
+            (tmp_path / f"root/{number}").touch()
+        image = tmp_path / "image"
+        ext4_images.make(image, 16 * MiB, "-O", "^has_journal", "-d", str(tmp_path / "root"))
+        with load(image):
+            pass
+        with pytest.raises(LimitExceeded, match="too many files and attributes for an input of 9000 bytes"):
+            load(image, stored=9000)
 
     def test_what_is_stored_is_justified(self, tmp_path: Path) -> None:
         archive = io.BytesIO()

@@ -111,6 +111,7 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
         metavar="ARCH",
         help="of an archive with several images, take this one (default: this machine's, %(default)s)",
     )
+    parser.add_argument("--strip", default="", metavar="FOLDER", help="of a tarball, take this folder for the root")
 
 
 def _declare_raw(parser: argparse.ArgumentParser) -> None:
@@ -308,6 +309,7 @@ def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
     return rootfs.open_tree(
         options.source,
         kind=None,
+        strip=options.strip,
         arch=ARCH_ALIASES[options.arch],
         scratch=lambda: draft.with_name(f"{draft.name}.{os.urandom(4).hex()}"),
         jobs=options.jobs,

@@ -46,7 +46,7 @@ COMMANDS = frozenset(
 ) | {"tabcompletion", "clone", "keys", "path", "plan", "prune", "status", "update", "verify"}
 
 _ARCHES = ("x86_64", "aarch64")
-_SOURCE_KEYS = ("url", "digest", "size", "checksums", "pattern", "signature", "keyring")
+_SOURCE_KEYS = ("url", "digest", "size", "checksums", "pattern", "signature", "keyring", "strip")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _HOST = r"(?:https?://[^\s/?#*]+|file://(?:localhost)?)/"
 _OCI = "oci://"
@@ -287,6 +287,11 @@ class _Reader:
             self._wrong(path, f"has no architecture; expected a table such as [{example}]", key=True)
         sources = {arch: self._source((*path, arch), table[arch]) for arch in table if arch in _ARCHES}
         kind = self._kind(path, table)
+        for arch, source in sources.items():
+            if source.strip and kind != "rootfs":
+                self._wrong(
+                    (*path, arch, "strip"), f'is for a tarball, kind = "rootfs"; this is kind = "{kind}"', key=True
+                )
         derive = self._derive(path, table, kind)
         vhdx_size = self._vhdx_size((*path, "vhdx-size"), table.get("vhdx-size", DEFAULT_VHDX_SIZE))
         return {
@@ -384,7 +389,18 @@ class _Reader:
             pattern=self._pattern((*path, "pattern"), table.get("pattern"), tuple(url for _, url in urls)),
             signature=table.get("signature"),
             keyring=self._keyring((*path, "keyring"), table.get("keyring")),
+            strip=self._strip((*path, "strip"), table.get("strip")),
         )
+
+    def _strip(self, path: tomlpos.Path, value: object) -> str:
+        if not isinstance(value, str):
+            return ""
+        parts = value.removesuffix("/").split("/")
+        if not all(parts) or not {".", ".."}.isdisjoint(parts):
+            self._wrong(
+                path, f"expected the folder in the tarball that is the root, such as root.x86_64, got {quoted(value)}"
+            )
+        return "/".join(parts)
 
     def _requirements(self, path: tomlpos.Path, table: dict[str, Any]) -> None:
         if "url" not in table:

@@ -89,6 +89,8 @@ class Source(NamedTuple):
     pattern: str | None = None
     signature: str | None = None
     keyring: Path | None = None
+    #: The folder of a tarball that is the root, where that is not the tarball's own.
+    strip: str = ""
 
 
 class Image(NamedTuple):

@@ -142,6 +142,11 @@ def test_a_name_that_ends_like_a_tarball_is_a_rootfs(name: str) -> None:
     assert load(Path("images.toml")).images["a"]["x86_64"].kind == "rootfs"
 
 
+def test_a_root_in_a_folder() -> None:
+    Path("images.toml").write_text(f"{VALID.replace('a.img', 'a.tar.zst')}strip = 'root.x86_64/'\n")
+    assert load(Path("images.toml")).images["a"]["x86_64"].source.strip == "root.x86_64"
+
+
 @pytest.mark.parametrize("name", ["a", "a.gz", "a.tar.gz.img", "tar", "a.wsl.asc", "a?x=.tar"])
 def test_a_name_that_may_be_either_is_a_disk_unless_declared(name: str) -> None:
     text = VALID.replace("a.img", name)
@@ -160,6 +165,8 @@ URL = "expected a url that begins with https://, http://, file:/// or oci://"
 LIST_URL = "expected a url that begins with https://, http:// or file:///"
 PREFIX = "expected the beginning of http, https or file urls, up to and with a slash"
 NAME = "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit"
+TARBALL = VALID.replace("a.img", "a.tar")
+STRIP = "images.a.x86_64.strip: expected the folder in the tarball that is the root, such as root.x86_64, got "
 LIST = 'checksums = "https://h.example/LIST"\n'
 
 
@@ -183,13 +190,24 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         (f"{VALID}§dgest = 'x'", "images.a.x86_64.dgest: unknown key; did you mean digest?"),
         (
             f'{VALID}§"ü\\n" = 1',
-            'images.a.x86_64."ü\\n": unknown key; expected url, digest, size, checksums, pattern, signature or keyring',
+            'images.a.x86_64."ü\\n": unknown key; '
+            "expected url, digest, size, checksums, pattern, signature, keyring or strip",
         ),
         (
             f"{VALID}[images.a]\n§url = 'https://h.example/b'",
             "images.a.url: belongs in the table of an architecture, such as [images.a.x86_64]",
         ),
+        (
+            f"{VALID}[images.a]\n§strip = 'root'",
+            "images.a.strip: belongs in the table of an architecture, such as [images.a.x86_64]",
+        ),
+        (f"{VALID}§strip = 'root'", 'images.a.x86_64.strip: is for a tarball, kind = "rootfs"; this is kind = "disk"'),
+        (f"{TARBALL}strip = §'../root'", f'{STRIP}"../root"'),
+        (f"{TARBALL}strip = §'/root'", f'{STRIP}"/root"'),
+        (f"{TARBALL}strip = §''", f'{STRIP}""'),
+        (f"{TARBALL}strip = §'./root'", f'{STRIP}"./root"'),
         # Types.
+        (f"{TARBALL}strip = §1", "images.a.x86_64.strip: expected a string, got 1"),
         ("images = §5", "images: expected a table, got 5"),
         ("[[§images]]", "images: expected a table, got a list"),
         ("images.a = §'x'", 'images.a: expected a table, got "x"'),

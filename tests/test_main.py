@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from recipes.__main__ import COMMANDS, main
+from tests.formats.oci_images import file, folder, tar
 from tests.graph.project import MiB, disk
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
@@ -147,6 +148,15 @@ def test_what_is_something_else_is_named(
     assert message.format(source) in said
     assert "qemu-img" not in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("step", ["rootfs", "vhdx", "oci"])
+def test_a_root_in_a_folder(step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tar").write_bytes(tar(*(folder(f"root/{name}") for name in ("etc", "usr", "bin")), file("version")))
+    words = [step, str(tmp_path / "a.tar"), str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "--strip does the same" in capsys.readouterr().err
+    assert main([*words, "--strip", "root"]) == 0
 
 
 def test_a_virtual_size_over_the_limit(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,10 @@ from recipes.model import Artifact
 from .recipe import Made, Recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from recipes.model import Identity, Image
+
     from .recipe import Work
 
 
@@ -21,6 +25,7 @@ def make(work: Work) -> Made:
     with rootfs.open_tree(
         path,
         kind=work.image.kind,
+        strip=work.image.source.strip,
         arch=work.image.arch,
         scratch=lambda: work.held.temporary("layer"),
         jobs=work.limits.jobs,
@@ -33,9 +38,15 @@ def make(work: Work) -> Made:
     return Made(work.temporary, Artifact(digest=digest), receipt.content)
 
 
+def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
+    """Return what decides about the files beside the content; nothing where the root is the archive's own."""
+    return {"strip": image.source.strip} if image.source.strip else {}
+
+
 RECIPE = Recipe(
     kind="rootfs",
     version=1,
     make=make,
     doc="the root file system of {title} as a tar archive",
+    parameters=parameters,
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING
 
-from recipes.errors import LimitExceeded, StoreError
+from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import Digest
 
 from . import disk_tree, foreign, layers, oci_layout, probe, tar_header, tar_read, tar_write
 from .bounds import content_limit
+from .root_check import require_root
 from .sparse import SparseFile, data_size, removed_on_error
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def open_tree(
     path: Path,
     *,
     kind: Kind | None,
+    strip: str = "",
     arch: Arch,
     scratch: Callable[[], Path],
     jobs: int,
@@ -36,48 +39,66 @@ def open_tree(
 ) -> Tree:
     """Return the root file system in the file at `path`; nothing is unpacked, the tree reads from the file.
 
-    `kind` says what the file is to be, None leaves that to its content. Of an archive with images for several
+    `kind` says what the file is to be, None leaves that to its content. `strip` is the folder of a tarball that is the
+    root, where it is not the tarball's own. Of an archive with images for several
     architectures the one for `arch` is taken. The layers of an image are decompressed into files named by `scratch`,
     which have no name any more once they are open; together they may have `limit` bytes. `stored` are the bytes of what
     the file was made of, where that was compressed: what may come of it depends on them.
 
-    Errors: `UnsupportedFeature` for what is none of the three, `CorruptImage`, `LimitExceeded`, `NoSpace`,
-    `StoreError` for what the operating system refuses.
+    Errors: `UnsupportedFeature` for what is none of the three or holds no root file system, `CorruptImage`,
+    `LimitExceeded`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
     try:
         kind = kind or _kind(path)
+        if strip and kind != "rootfs":
+            raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
         if kind == "disk":
-            return _bounded(disk_tree.load(path, stored=stored), stored or data_size(path), path)
+            return _checked(disk_tree.load(path, stored=stored), stored or data_size(path), path)
         if kind == "rootfs":
-            return _bounded(tar_read.load(path, stored=stored), stored or path.stat().st_size, path)
+            _require_tarball(path)
+            tree = tar_read.load(path, stored=stored, strip=os.fsencode(strip))
+            return _checked(tree, stored or path.stat().st_size, path, archive=not strip)
         with oci_layout.open_image(path, arch=arch) as image:
             tree = layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
-            return _bounded(tree, image.stored, path)
+            return _checked(tree, image.stored, path)
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
 
 
-def _bounded(tree: Tree, stored: int, path: Path) -> Tree:
-    """Return `tree`, or close it and raise LimitExceeded: for more in it than an input of `stored` bytes justifies.
+def _checked(tree: Tree, stored: int, path: Path, *, archive: bool = False) -> Tree:
+    """Return `tree`, or close it and raise what `_require_bounded` and `require_root` do."""
+    try:
+        _require_bounded(tree, stored, path)
+        require_root(tree, path, archive=archive)
+    except BaseException:
+        tree.__exit__()
+        raise
+    return tree
+
+
+def _require_bounded(tree: Tree, stored: int, path: Path) -> None:
+    """Raise LimitExceeded for more in `tree` than an input of `stored` bytes justifies.
 
     Formats let files share what others have: blocks, attributes, and by symbolic links the longest of paths. A disk may
     be a hole for the most part, with files on it all the same. Whatever is made of the tree has each of them in full.
     """
     limit = content_limit(stored)
-    try:
-        nodes: set[int] = set()
-        total = 0
-        for name, node in tree.walk():
-            total += tar_header.BLOCK + len(name)
-            if id(node) not in nodes:
-                nodes.add(id(node))
-                total += node.stored + sum(map(len, node.xattrs.values()))
-        if total > limit:
-            raise LimitExceeded(f"{path}: its files have {total} bytes, and {stored} bytes of data justify {limit}")
-    except BaseException:
-        tree.__exit__()
-        raise
-    return tree
+    nodes: set[int] = set()
+    total = 0
+    for name, node in tree.walk():
+        total += tar_header.BLOCK + len(name)
+        if id(node) not in nodes:
+            nodes.add(id(node))
+            total += node.stored + sum(map(len, node.xattrs.values()))
+    if total > limit:
+        raise LimitExceeded(f"{path}: its files have {total} bytes, and {stored} bytes of data justify {limit}")
+
+
+def _require_tarball(path: Path) -> None:
+    """Raise UnsupportedFeature for what is something else for certain; of zeros `tar_read` says what they are."""
+    name = probe.probe(path)
+    if name not in ("tar", "raw"):
+        raise foreign.refusal(path, name, "a tarball")
 
 
 def _kind(path: Path) -> Kind:

@@ -26,7 +26,7 @@ from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedF
 from . import pax, posix_acl, tar_header, tar_sparse
 from .bounds import NAME_WEIGHT
 from .tar_header import BLOCK, FIELDS, MAX_EXTENDED, number, padding, parse_number
-from .tree import PATH_MAX, Extent, Node, Tree, show
+from .tree import PATH_MAX, Extent, Node, Tree, show, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +65,9 @@ _WITHOUT_DATA = frozenset({_DIRECTORY, _SYMLINK, _LINK, _FIFO, *_DEVICES})
 #: What a global header may say of the members after it; anything else means nothing there.
 _GLOBAL_KEYS = frozenset({b"uid", b"gid", b"mtime"})
 
+#: Names that a message shows of what is there instead.
+_SHOWN = 5
+
 _DAMAGED = "the archive is damaged: fetch it again, and tell upstream if its digest is the published one"
 
 
@@ -79,19 +82,50 @@ class Member(NamedTuple):
     link: bytes
 
 
-def load(path: Path, *, stored: int | None = None) -> Tree:
+def load(path: Path, *, stored: int | None = None, strip: bytes = b"") -> Tree:
     """Return what extracting the uncompressed archive at `path` gives; the tree keeps the file open.
 
-    `stored` are the bytes that it was made of, where it was compressed. Errors: as `members` and `extend`; OSErrors
-    pass.
+    `stored` are the bytes that it was made of, where it was compressed. Where `strip` names a folder in it, that is the
+    root, and what is outside is not there. Errors: as `members`, `below` and `extend`; OSErrors pass.
     """
     with ExitStack() as undo:
         size = path.stat().st_size
         tree = undo.enter_context(Tree(size if stored is None else stored))
         fd = tree.keep(path.open("rb", buffering=0)).fileno()
-        extend(tree, members(fd, size, str(path), spend=tree.spend), str(path))
+        found = members(fd, size, str(path), spend=tree.spend)
+        extend(tree, below(found, strip, str(path)) if strip else found, str(path))
         undo.pop_all()
     return tree
+
+
+def below(members: Iterable[Member], folder: bytes, name: str) -> Iterator[Member]:
+    """Yield those of `members` that are in `folder`, by their names in it; errors call the archive `name`.
+
+    Symbolic links stay as they are: those that begin with a slash are meant from the new root on.
+
+    Errors: `UnsupportedFeature` where nothing is in the folder; `CorruptImage` for a hard link to what is not in it.
+    """
+    root = split(folder)
+    outside: dict[bytes, None] = {}
+    found = False
+    for path, node, link in members:
+        try:
+            parts, target = split(path), split(link)
+            if parts[: len(root)] != root:
+                if len(outside) < _SHOWN:
+                    outside[b"/".join(parts[: len(root)])] = None
+                continue
+            if node is None and target[: len(root)] != root:
+                raise CorruptImage(f"{show(path)} is a hard link to {show(link)}, which is outside of {show(folder)}")
+        except ImageError as error:
+            raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
+        found = True
+        yield Member(b"/".join(parts[len(root) :]), node, b"/".join(target[len(root) :]) if node is None else b"")
+    if not found:
+        there = ", ".join(map(show, outside)) or "nothing"
+        raise UnsupportedFeature(
+            f"{name}: expected a folder {show(folder)}, found {there}", hint="strip names the folder that is the root"
+        )
 
 
 def extend(tree: Tree, members: Iterable[Member], name: str) -> None:

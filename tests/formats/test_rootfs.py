@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from recipes.errors import LimitExceeded
+from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
 from recipes.formats import bounds, rootfs, sparse
 from recipes.formats.sparse import data_size
 from recipes.progress import SILENCE, SILENT_METER
 from tests.formats import ext4_images
-from tests.formats.oci_images import Layout, file, folder, symlink, tar
+from tests.formats.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar, write_tar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from recipes.formats.tree import Tree
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
 MiB = 1 << 20
 
 
-def load(path: Path, kind: Kind | None = None, stored: int | None = None) -> Tree:
+def load(path: Path, kind: Kind | None = None, strip: str = "", *, stored: int | None = None) -> Tree:
     return rootfs.open_tree(
         path,
         kind=kind,
+        strip=strip,
         arch="x86_64",
         scratch=lambda: path.with_name("scratch"),
         jobs=1,
@@ -48,12 +51,12 @@ class TestWhatAnInputJustifies:
         monkeypatch.setattr(bounds, "EXPANSION", 2)
 
     def test_files_on_a_disk_that_is_a_hole(self, tmp_path: Path) -> None:
-        (tmp_path / "root").mkdir()
-        (tmp_path / "root/large").write_bytes(random.Random(1).randbytes(6 * MiB))
+        (tmp_path / "root/usr").mkdir(parents=True)
+        (tmp_path / "root/usr/large").write_bytes(random.Random(1).randbytes(6 * MiB))
         image = tmp_path / "image"
         ext4_images.make(image, 16 * MiB, "-O", "^has_journal", "-d", str(tmp_path / "root"))
         with load(image) as tree:
-            extents = tree.root.children[b"large"].data
+            extents = tree.root.children[b"usr"].children[b"large"].data
         with image.open("r+b") as disk:
             for extent in extents:
                 assert not isinstance(extent, int)
@@ -100,7 +103,7 @@ class TestWhatAnInputJustifies:
         """What counts are the bytes that were downloaded, and not what they expanded to."""
         monkeypatch.setattr(bounds, "FREE_METADATA", MiB)
         path = tmp_path / "input"
-        path.write_bytes(tar(*[file("a")] * 5000))
+        path.write_bytes(tar(*[file("etc/a")] * 5000))
         with load(path):
             pass
         with pytest.raises(LimitExceeded, match="too many files and attributes for an input of 9000 bytes"):
@@ -108,9 +111,9 @@ class TestWhatAnInputJustifies:
 
     def test_metadata_of_a_disk_that_was_compressed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bounds, "FREE_METADATA", MiB)
-        (tmp_path / "root").mkdir()
+        (tmp_path / "root/etc").mkdir(parents=True)
         for number in range(3000):
-            (tmp_path / f"root/{number}").touch()
+            (tmp_path / f"root/etc/{number}").touch()
         image = tmp_path / "image"
         ext4_images.make(image, 16 * MiB, "-O", "^has_journal", "-d", str(tmp_path / "root"))
         with load(image):
@@ -121,10 +124,120 @@ class TestWhatAnInputJustifies:
     def test_what_is_stored_is_justified(self, tmp_path: Path) -> None:
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as members:
-            members.addfile(tarfile.TarInfo("empty"))
-            info = tarfile.TarInfo("large")
+            members.addfile(tarfile.TarInfo("usr/empty"))
+            info = tarfile.TarInfo("usr/large")
             info.size = 6 * MiB
             members.addfile(info, io.BytesIO(bytes(6 * MiB)))
         (tmp_path / "input").write_bytes(archive.getvalue())
         with load(tmp_path / "input") as tree:
-            assert tree.root.children[b"large"].stored == 6 * MiB
+            assert tree.root.children[b"usr"].children[b"large"].stored == 6 * MiB
+
+
+ROOT = (folder("etc"), file("etc/os-release"), folder("usr"), folder("bin"))
+QCOW2 = b"QFI\xfb\0\0\0\3" + bytes(504)
+PROGRAM = entry("hello", data=b"\x7fELF", mode=0o755)
+
+
+def within(name: str) -> tuple[Any, ...]:
+    return (
+        folder(name),
+        folder(f"{name}/etc"),
+        file(f"{name}/etc/os-release"),
+        folder(f"{name}/usr"),
+        folder(f"{name}/bin"),
+    )
+
+
+class TestWhatIsNoRoot:
+    @pytest.mark.parametrize(
+        ("members", "found"),
+        [
+            ((), "found nothing at all in it"),
+            ((folder("."),), "found nothing at all in it"),
+            (within("root.x86_64"), "found one in the folder 'root.x86_64'"),
+            ((file("pkglist.x86_64.txt"), *within("./root.x86_64")), 'declare strip = "root.x86_64"'),
+            # A unified image of LXD's and Incus's.
+            ((file("metadata.yaml"), folder("templates"), *within("rootfs")), 'declare strip = "rootfs"'),
+            ((folder("a"), *within("a/b")), 'declare strip = "a/b"'),
+            ((*within("a"), *within("b")), "found 'a', 'b'"),
+            ((file("disk.raw", bytes(510) + b"\x55\xaa" + bytes(512)),), "found a disk image in it: 'disk.raw'"),
+            ((file("disk/any.name", QCOW2),), "found a disk image in it: 'disk/any.name'"),
+            (
+                (file("README"), file("src/main.c")),
+                "with etc, usr, bin or the like, or any program; found 'README', 'src'",
+            ),
+            ([file(name) for name in "abcdef"], "found 'a', 'b', 'c', 'd', 'e' …"),
+        ],
+    )
+    def test_tarballs(self, members: Sequence[Any], found: str, tmp_path: Path) -> None:
+        (tmp_path / "input").write_bytes(tar(*members))
+        with pytest.raises(UnsupportedFeature, match="expected a root file system") as caught:
+            load(tmp_path / "input", "rootfs")
+        assert found in str(caught.value)
+
+    def test_images(self, tmp_path: Path) -> None:
+        layout = Layout()
+        layout.write(tmp_path / "oci", layout.image(tar(*ROOT)))
+        listing, files = docker_archive([tar(*ROOT)])
+        write_tar(tmp_path / "docker", {"manifest.json": json.dumps([listing]).encode(), **files})
+        for name in ("oci", "docker"):
+            with pytest.raises(UnsupportedFeature, match="found the archive of a container image") as caught:
+                load(tmp_path / name, "rootfs")
+            assert 'declare kind = "oci"' in str(caught.value)
+            with load(tmp_path / name) as tree:
+                assert tree.find(b"etc/os-release")
+
+    def test_what_is_no_tarball(self, tmp_path: Path) -> None:
+        (tmp_path / "input").write_bytes(b"MZ".ljust(0x3C, b"\0") + b"\x40\0\0\0PE\0\0" + bytes(200) + b".linux\0\0")
+        with pytest.raises(UnsupportedFeature, match="expected a tarball, found a unified kernel image"):
+            load(tmp_path / "input", "rootfs")
+
+    @pytest.mark.parametrize("kind", ["rootfs", "oci"])
+    def test_one_program_is_a_root(self, kind: Kind, tmp_path: Path) -> None:
+        if kind == "oci":
+            layout = Layout()
+            layout.write(tmp_path / "input", layout.image(tar(PROGRAM)))
+        else:
+            (tmp_path / "input").write_bytes(tar(PROGRAM))
+        with load(tmp_path / "input", kind) as tree:
+            assert tree.find(b"hello")
+
+    def test_a_disk_with_nothing_on_it(self, tmp_path: Path) -> None:
+        ext4_images.make(tmp_path / "input", 4 * MiB)
+        with pytest.raises(UnsupportedFeature, match="found nothing at all in it"):
+            load(tmp_path / "input")
+
+
+class TestStrip:
+    def test_the_folder_is_the_root(self, tmp_path: Path) -> None:
+        (tmp_path / "input").write_bytes(
+            tar(
+                file("version"),
+                *within("root.x86_64"),
+                symlink("root.x86_64/run", "/usr"),
+                # As in a root of its own: the link does not lead out of the folder.
+                file("root.x86_64/run/new"),
+                hardlink("root.x86_64/same", "root.x86_64/etc/os-release"),
+                file("root.x86_64.txt"),
+            )
+        )
+        for strip in ("root.x86_64", "./root.x86_64/"):
+            with load(tmp_path / "input", "rootfs", strip) as tree:
+                names = sorted(path.decode() for path, _ in tree.walk())
+                assert names == ["", "bin", "etc", "etc/os-release", "run", "same", "usr", "usr/new"]
+                assert tree.find(b"same") is tree.find(b"etc/os-release")
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        (tmp_path / "input").write_bytes(tar(*within("rootfs"), file("metadata.yaml")))
+        with pytest.raises(UnsupportedFeature, match="expected a folder 'root', found 'rootfs', 'meta"):
+            load(tmp_path / "input", "rootfs", "root")
+
+    def test_a_hard_link_to_what_is_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / "input").write_bytes(tar(file("a"), folder("root/etc"), hardlink("root/etc/b", "a")))
+        with pytest.raises(CorruptImage, match="'root/etc/b' is a hard link to 'a', which is outside of 'root'"):
+            load(tmp_path / "input", "rootfs", "root")
+
+    def test_of_a_disk(self, tmp_path: Path) -> None:
+        ext4_images.make(tmp_path / "input", 4 * MiB)
+        with pytest.raises(UnsupportedFeature, match="a folder to strip is for a tarball"):
+            load(tmp_path / "input", strip="root")

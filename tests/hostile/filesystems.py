@@ -119,8 +119,7 @@ def _archives() -> list[bytes]:
         (b"LIBARCHIVE.xattr.user.a%20b", b"aGVsbG8"),
         (b"mtime", b"1700000000.123456789"),
     ]
-    return [
-        small,
+    others = [
         longer.getvalue(),
         tar_archives.extended(records) + tar_archives.file(b"data" * 300) + tar_archives.END,
         tar_archives.extended([(b"uid", b"70000")], b"g") + tar_archives.file(b"data") + tar_archives.END,
@@ -128,6 +127,10 @@ def _archives() -> list[bytes]:
         tar_archives.sparse_1_0(b"50000", b"2\n0\n512\n40000\n512\n", b"s" * 1024) + tar_archives.END,
         tar_archives.sparse_0_1(b"50000", b"0,512,40000,512", b"s" * 1024) + tar_archives.END,
     ]
+    # Without a folder that roots have, none of them would be one.
+    etc = tarfile.TarInfo("etc")
+    etc.type = tarfile.DIRTYPE
+    return [small, *(etc.tobuf() + archive for archive in others)]
 
 
 def _damage_tar(rng: Random, data: bytes, others: list[bytes]) -> bytes:

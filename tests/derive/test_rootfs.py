@@ -1,0 +1,53 @@
+"""rootfs: what its key is made of, and that a folder of a tarball can be the root."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.derive import engine
+from recipes.derive.rootfs import parameters
+from recipes.errors import UnsupportedFeature
+from recipes.formats import tar_read
+from tests.formats.oci_images import file, folder, tar
+from tests.machines import Machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BOOTSTRAP = tar(
+    file("version"),
+    folder("root.x86_64"),
+    folder("root.x86_64/etc"),
+    folder("root.x86_64/bin"),
+    folder("root.x86_64/usr"),
+)
+
+
+def machine(path: Path, strip: str) -> Machine:
+    made = Machine(path, "registry.invalid", data=BOOTSTRAP)
+    source = made.image.source._replace(strip=strip)
+    made.image = made.image._replace(kind="rootfs", derive=("rootfs",), source=source)
+    return made
+
+
+def test_a_root_in_a_folder(tmp_path: Path) -> None:
+    plain = machine(tmp_path / "plain", "")
+    with pytest.raises(UnsupportedFeature, match=r"found one in the folder 'root.x86_64'"):
+        plain.build("rootfs")
+    assert plain.entry.receipt("rootfs") is None
+    stripped = machine(tmp_path / "stripped", "root.x86_64")
+    stripped.build("rootfs")
+    with tar_read.load(stripped.entry.artifact("rootfs")) as tree:
+        assert [path for path, _ in tree.walk()] == [b"", b"bin", b"etc", b"usr"]
+
+
+def test_the_folder_is_part_of_the_key_where_there_is_one(tmp_path: Path) -> None:
+    plain, stripped = machine(tmp_path / "plain", ""), machine(tmp_path / "stripped", "root.x86_64")
+    assert parameters(plain.image, plain.identity) == {}
+    assert plain.key("rootfs") != stripped.key("rootfs")
+    assert plain.key("content") == stripped.key("content")
+    assert engine.key_of("vhdx", plain.image, plain.identity) != engine.key_of(
+        "vhdx", stripped.image, stripped.identity
+    )

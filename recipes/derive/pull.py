@@ -149,7 +149,7 @@ class _Pull:
             raise
         except (LarderError, OSError) as error:
             message = error.message.removeprefix(f"{label}: ") if isinstance(error, LarderError) else str(error)
-            progress.note(f"{label}: refused what {self.remote.namespace} has: {message}; it is made here")
+            progress.note(f"{label}: not pulled from {self.remote.namespace}: {message}; making it here")
             return False
         progress.note(f"{label}: pulled from {self.remote.namespace}, {format_size(shared.layer.size)}")
         return True

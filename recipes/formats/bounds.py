@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from recipes.units import MAX_SIZE
 
+#: What to do where an honest image is larger than it may be.
+RAISE_VIRTUAL_SIZE = "raise max-virtual-size in images.toml if that is what you want"
+
 #: Bytes of content that any input may have.
 FREE_CONTENT = 1 << 30
 #: Bytes of content for each byte of an input beyond that.

@@ -10,6 +10,7 @@ from recipes.units import format_size
 
 from . import probe
 from .blkhash import BlockHasher, of_file
+from .bounds import RAISE_VIRTUAL_SIZE
 from .qcow2 import Qcow2
 from .qcow2_convert import convert
 from .qcow2_header import SECTOR
@@ -148,7 +149,7 @@ class _Job(NamedTuple):
         if size > self.max_virtual_size:
             raise LimitExceeded(
                 f"{self.source}: the disk has {size} bytes, more than the {self.max_virtual_size} that are allowed",
-                hint="raise max-virtual-size in images.toml if that is what you want",
+                hint=RAISE_VIRTUAL_SIZE,
             )
         with self.progress.meter(self.label) as meter:
             method = clone(self.source, self.destination, meter=meter, durable=self.durable)

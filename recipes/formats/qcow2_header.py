@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
 
+from .bounds import RAISE_VIRTUAL_SIZE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -150,7 +152,7 @@ def read_header(file: ImageFile, *, max_virtual_size: int) -> Header:
     if fields.size > max_virtual_size:
         raise LimitExceeded(
             f"{file.path}: the disk has {fields.size} bytes, more than the {max_virtual_size} that are allowed",
-            hint="raise max-virtual-size in images.toml if that is what you want",
+            hint=RAISE_VIRTUAL_SIZE,
         )
     header = Header(
         version=fields.version,

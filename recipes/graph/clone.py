@@ -36,7 +36,8 @@ PARAMS: tuple[dict[str, Any], ...] = (
         "long": "format",
         "default": "",
         "metavar": "FORMAT",
-        "help": f"{', '.join(_FORMATS)} (default: raw, of what is no disk rootfs); {OVERLAY} is an overlay on a RAW",
+        "help": f"{', '.join(_FORMATS)} (default: raw for a disk image, rootfs for the others); "
+        f"{OVERLAY} is an overlay on a RAW",
     },
     {
         "name": "size",

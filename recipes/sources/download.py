@@ -99,8 +99,8 @@ def require_room(folder: Path, size: int, label: str) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise NoSpace(
-            f"{label}: {format_size(size)} ({size} bytes) are still to be downloaded, "
-            f"{folder} has {format_size(free)} ({free} bytes) left",
+            f"{label}: {format_size(size)} ({size} bytes) left to download, and "
+            f"{folder} has {format_size(free)} ({free} bytes) free",
             hint="free some space, or move the cache with LARDER_CACHE",
         )
 

@@ -265,7 +265,7 @@ class TestRefused:
             (_set("artifact", "size", 1 << 50), f"expected {1 << 40} bytes at the most, its receipt says {1 << 50}"),
             (_set("artifact", "size", 11 << 20), "holds more than the limit"),
             (_set("artifact", "size", 13 << 20), f"expected {13 << 20} bytes, found {12 << 20}"),
-            (_set("artifact", "allocated", 1 << 60), "are still to be downloaded"),
+            (_set("artifact", "allocated", 1 << 60), "left to download, and"),
             (_set("wrapper", "digest", sha256(b"other")), f"found what is of {sha256(b'other')}"),
         ],
     )
@@ -276,7 +276,7 @@ class TestRefused:
             change(keeping, b, how)
             assert b.pull() == []
         (note,) = b.progress.notes
-        assert note.startswith("raw:thing: refused what ")
+        assert note.startswith("raw:thing: not pulled from ")
         assert re.search(said, note), note
         assert left(b) == set()
 
@@ -288,7 +288,7 @@ class TestRefused:
             keeping.blobs[REPOSITORY][blob] = bytes(altered)
             assert b.pull() == []
         # Whichever comes first: the digest of the layer, or the checksum of the frame.
-        assert re.search("has: (zstd: near byte|oci://.* wrong digest)", b.progress.notes[0])
+        assert re.search("acme: (zstd: near byte|oci://.* wrong digest)", b.progress.notes[0])
         assert left(b) == set()
 
     def test_a_good_zstd_of_something_else(self, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ class TestWhatIsRefused:
         room = type("Usage", (), {"free": len(whole()) - 1})
         monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
         with misbehaving(holding()) as server:
-            with pytest.raises(NoSpace, match=f"fetch:thing: .*{len(whole())} bytes.* are still to be downloaded"):
+            with pytest.raises(NoSpace, match=f"fetch:thing: .*{len(whole())} bytes.* left to download, and .* free"):
                 get(server, part)
             assert not blobs_asked(server)
 

@@ -18,7 +18,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any, NamedTuple
 
 #: Characters of the longest document, and parts of the longest dotted key in it.
-MAX_SIZE = 4 << 20
+MAX_SIZE = 1 << 20
 MAX_PARTS = 1000
 
 #: Keys and, in arrays, indexes from the top of the document; an array of tables counts as an array.

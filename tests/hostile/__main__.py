@@ -7,8 +7,14 @@ import sys
 import time
 from pathlib import Path
 from shutil import which
+from typing import TYPE_CHECKING
 
 from tests.hostile.campaign import HEADER, TARGETS, Campaign, until
+from tests.hostile.costly import HEADER as HEADER_OF_COSTS
+from tests.hostile.costly import Search
+
+if TYPE_CHECKING:
+    from tests.hostile.target import Target
 
 
 def main() -> int:
@@ -17,6 +23,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", help=f"targets, with commas between: {','.join(TARGETS)}")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--costly", action="store_true", help="search for inputs that cost most, instead")
     parser.add_argument("--input", type=int, help="try the input with this number only")
     parser.add_argument("--keep", type=Path, default=Path("hostile-findings"), help="folder for inputs that fail")
     options = parser.parse_args()
@@ -30,6 +37,8 @@ def main() -> int:
             sys.stderr.write(f"{name} is left out: {', '.join(missing)} is not installed\n")
         else:
             targets.append(TARGETS[name])
+    if options.costly:
+        return _costly(targets, options)
     with Campaign(targets, options.seed, options.keep) as campaign:
         if options.input is not None:
             campaign.run([options.input])
@@ -41,6 +50,25 @@ def main() -> int:
         lines.append(f"\npython -m tests.hostile --only {target} --seed {options.seed} --input {number}\n{said}")
     sys.stdout.write("\n".join(lines) + "\n")
     return bool(found)
+
+
+def _costly(targets: list[Target], options: argparse.Namespace) -> int:
+    """Search on each target for its part of the time; return 1 where one exceeds what it is allowed."""
+    lines = [HEADER_OF_COSTS]
+    wrong = False
+    for target in targets:
+        with Search(target, options.seed) as search:
+            for _ in until(time.monotonic() + 60 * options.minutes / len(targets)):
+                search.step()
+        lines.append(str(search.found))
+        for number, (said, data) in enumerate(search.found.findings):
+            wrong = True
+            options.keep.mkdir(parents=True, exist_ok=True)
+            kept = options.keep / f"costly-{target.name}-{options.seed}-{number}"
+            kept.write_bytes(data)
+            lines.append(f"\n{kept}: {said}\n")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return int(wrong)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Row:
     equal: int | None = None
     cpu: float = 0.0
     memory: int = 0
+    written: int = 0
+    share: float = 0.0
     #: What went wrong, by number of the input.
     findings: dict[int, str] = field(default_factory=dict)
 
@@ -48,13 +50,13 @@ class Row:
         inputs = self.refused + self.accepted
         return (
             f"| {self.target} | {inputs} | {self.refused} | {self.accepted} | {equal} | {self.cpu:.2f} s "
-            f"| {self.memory >> 20} MiB | {len(self.findings)} |"
+            f"| {self.memory >> 20} MiB | {self.written >> 20} MiB | {self.share:.0%} | {len(self.findings)} |"
         )
 
 
 HEADER = """\
-| target | inputs | refused | accepted | accepted and equal | most CPU | most memory | findings |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+| target | inputs | refused | accepted | accepted and equal | most CPU | memory | written | of its due | findings |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 class Campaign:
@@ -100,7 +102,7 @@ class Campaign:
         source, out = folder / "input", folder / "out"
         data = self.input(target, number)
         source.write_bytes(data)
-        outcome = sandbox.run(lambda: target.read(source, out), folder)
+        outcome = sandbox.run(lambda: target.read(source, out), folder, len(data))
         wrong = outcome.wrong
         if not wrong:
             left = sorted(path.name for path in folder.iterdir() if path not in (source, out))
@@ -120,6 +122,8 @@ class Campaign:
         row.refused += not outcome.accepted
         row.cpu = max(row.cpu, outcome.cpu)
         row.memory = max(row.memory, outcome.memory)
+        row.written = max(row.written, outcome.written)
+        row.share = max(row.share, outcome.share)
         if wrong:
             row.findings[number] = wrong
             if self._keep:

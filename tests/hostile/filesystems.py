@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import os
 import tarfile
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from recipes.formats import rootfs
+import zstandard
+
+from recipes.formats import ext4_vhdx, oci_archive, rootfs, tar_read
+from recipes.model import DEFAULT_VHDX_SIZE
 from recipes.progress import SILENCE
+from recipes.units import parse_size
 from tests.formats import tar_archives
 from tests.formats.ext4_images import ACL, CAPABILITY
 from tests.formats.oci_images import ARM64, Layout, docker_archive, file, folder, hardlink, symlink, tar
-from tests.hostile.mutate import Spot, damage, damage_document
-from tests.hostile.target import Target, made
+from tests.hostile.mutate import Spot, damage, damage_document, grow
+from tests.hostile.target import MAX_VIRTUAL_SIZE, Target, made
 
 if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
+
+
+#: Bytes of a layer that is grown.
+_LARGEST_LAYER = 64 << 20
 
 
 def read_rootfs(kind: Literal["disk", "rootfs", "oci"], path: Path, out: Path) -> None:
@@ -31,7 +41,7 @@ def read_rootfs(kind: Literal["disk", "rootfs", "oci"], path: Path, out: Path) -
         arch="x86_64",
         scratch=lambda: out.with_name("scratch"),
         jobs=1,
-        limit=64 << 20,
+        limit=MAX_VIRTUAL_SIZE,
         progress=SILENCE,
         label="",
     ) as tree:
@@ -230,8 +240,66 @@ def _renamed(files: dict[str, bytes], name: str, data: bytes, depth: int = 4) ->
     return files
 
 
+def _tars(data: bytes) -> list[bytes]:
+    """Return the layers in an image, decompressed; none where it is damaged."""
+    found = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                blob = file.read() if file else b""
+                if blob[:2] == b"\x1f\x8b":
+                    blob = gzip.decompress(blob)
+                elif blob[:4] == b"\x28\xb5\x2f\xfd":
+                    blob = zstandard.ZstdDecompressor().decompressobj().decompress(blob)
+                if blob[257:262] == b"ustar":
+                    found.append(blob)
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, zstandard.ZstdError):
+        return []
+    return found
+
+
+def _grow_image(rng: Random, data: bytes) -> bytes:
+    """Grow a layer, around which all digests hold: what compresses well may be much larger than the image."""
+    layers = _tars(data) or _layers()
+    at = rng.randrange(len(layers))
+    layers[at] = grow(rng, layers[at])[:_LARGEST_LAYER]
+    layout = Layout()
+    image = layout.image(*layers, suffix=rng.choice(("+gzip", "+zstd", "+zstd")))
+    files = {**layout.files, "index.json": _json({"schemaVersion": 2, "manifests": [image]})}
+    return tar(*(file(name, data) for name, data in files.items()))
+
+
+# What is made of archives.
+
+
+def _write_vhdx(path: Path, out: Path) -> None:
+    with tar_read.load(path) as tree:
+        size = parse_size(DEFAULT_VHDX_SIZE)
+        ext4_vhdx.write_vhdx(tree, out, size=size, volume="", progress=SILENCE, label="", durable=False)
+
+
+def _write_layer(path: Path, out: Path) -> None:
+    with tar_read.load(path) as tree:
+        oci_archive.write(
+            tree,
+            out,
+            arch="x86_64",
+            name="localhost/hostile:latest",
+            compression="zstd",
+            annotations={},
+            jobs=2,
+            limit=MAX_VIRTUAL_SIZE,
+            progress=SILENCE,
+            label="",
+            durable=False,
+        )
+
+
 TARGETS = (
     Target("ext4", _ext4_seeds, _damage_ext4, partial(read_rootfs, "disk"), None, ("mke2fs", "debugfs")),
     Target("tar", lambda _: _archives(), _damage_tar, partial(read_rootfs, "rootfs")),
-    Target("oci", _image_seeds, _damage_image, partial(read_rootfs, "oci")),
+    Target("oci", _image_seeds, _damage_image, partial(read_rootfs, "oci"), grow=_grow_image),
+    Target("vhdx", lambda _: _archives(), _damage_tar, _write_vhdx),
+    Target("layer", lambda _: _archives(), _damage_tar, _write_layer),
 )

@@ -150,6 +150,25 @@ _CHANGES: tuple[Callable[[Random, bytearray, Sequence[bytes]], None], ...] = (
 )
 
 
+def grow(rng: Random, data: bytes) -> bytes:
+    """Return `data` with something in it repeated: itself, a piece, or a number over what follows it."""
+    changed = bytearray(data or b"\0")
+    kind = rng.randrange(4)
+    if kind == 0:
+        return bytes(changed + changed)
+    unit = rng.choice((1, 8, 16, 256, 512, 4096))
+    at = rng.randrange(len(changed)) // unit * unit
+    piece = changed[at : at + unit * rng.choice((1, 1, 2, 3, 8))]
+    times = rng.choice((2, 8, 64, 1000))
+    if kind == 1:
+        # Over what follows: entries of a table, inodes.
+        stop = min(len(changed), at + len(piece) * times)
+        changed[at:stop] = (piece * times)[: stop - at]
+    else:
+        changed[at:at] = piece * min(times, max(1, LONGEST // len(piece)))
+    return bytes(changed)
+
+
 def damage_text(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Return a text with one to five of its tokens and lines changed, or bytes of it."""
     for _ in range(rng.choice((1, 1, 2, 3, 5))):

@@ -16,17 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LarderError
+from recipes.formats import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What an input of a few MiB may cost: issue 7 has these figures.
+#: What any input may cost, and for each of its bytes what it may cost beyond that: SECURITY.md promises these figures.
 CPU_SECONDS = 10.0
+CPU_PER_BYTE = 3.0 / (1 << 20)
 MEMORY = 256 << 20
+MEMORY_PER_BYTE = 64
+#: What is written is the content and, of container images, the layers before it; what becomes a hole is not written.
+WRITTEN = 2 * bounds.FREE_CONTENT
+WRITTEN_PER_BYTE = 2 * bounds.EXPANSION
 #: Where a runaway ends: behind the figures above, which are for the judge.
-_CPU_END = 60
-_MEMORY_END = 4 << 30
-_WALL_END = 120.0
+_CPU_END = 90
+_MEMORY_END = 6 << 30
+_WALL_END = 240.0
 
 #: What Python itself opens, and what is larder's own.
 _OWN = tuple(str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])))
@@ -52,10 +58,22 @@ class Outcome(NamedTuple):
     cpu: float
     #: Bytes beyond what the process had before.
     memory: int
+    #: Bytes that were handed to the operating system to be written; 0 where it does not count them.
+    written: int = 0
+    #: How much was taken of what was allowed: of CPU, of memory, of bytes written.
+    shares: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    @property
+    def share(self) -> float:
+        """The largest of the shares."""
+        return max(self.shares)
 
 
-def run(work: Callable[[], object], folder: Path) -> Outcome:
-    """Do `work` in a process of its own, which may open and change what is in `folder` only."""
+def run(work: Callable[[], object], folder: Path, size: int = 0) -> Outcome:
+    """Do `work` in a process of its own, which may open and change what is in `folder` only.
+
+    `size` are the bytes of the input, by which it is judged what it may cost.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -79,23 +97,45 @@ def run(work: Callable[[], object], folder: Path) -> Outcome:
     cpu = usage.ru_utime + usage.ru_stime
     if not said:
         return Outcome(False, "", f"the process ended by itself: {os.waitstatus_to_exitcode(status)}", cpu, 0)
-    accepted, message, wrong, before = json.loads(said)
+    accepted, message, wrong, before, written = json.loads(said)
     memory = (usage.ru_maxrss - before) * 1024
-    if not wrong and cpu > CPU_SECONDS:
-        wrong = f"took {cpu:.1f} s of CPU"
-    if not wrong and memory > MEMORY:
-        wrong = f"took {memory >> 20} MiB of memory"
-    return Outcome(accepted, message, wrong, cpu, memory)
+    shares = (
+        cpu / (CPU_SECONDS + CPU_PER_BYTE * size),
+        memory / (MEMORY + MEMORY_PER_BYTE * size),
+        written / (WRITTEN + WRITTEN_PER_BYTE * size),
+    )
+    if not wrong and max(shares) > 1:
+        wrong = f"{size} bytes took {cpu:.1f} s of CPU, {memory >> 20} MiB of memory and {written >> 20} MiB written"
+    return Outcome(accepted, message, wrong, cpu, memory, written, shares)
 
 
-def _watched(work: Callable[[], object], folder: Path) -> tuple[bool, str, str, int]:
-    """Do `work`; return whether it was accepted, with what message, what went wrong, and the KiB before it."""
+def _written() -> int:
+    """Return the bytes that this process has written (proc(5), /proc/PID/io); 0 where there is no such file."""
+    try:
+        lines = Path("/proc/self/io").read_text().splitlines()
+    except OSError:
+        return 0
+    return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
+def _watched(work: Callable[[], object], folder: Path) -> tuple[bool, str, str, int, int]:
+    """Do `work`; return whether it was accepted, with what message, what went wrong, what was there, what was written.
+
+    What was there are the KiB of the process before, and what was written are bytes.
+    """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    written = _written()
+    watching = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_END, _CPU_END))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_END, _MEMORY_END))
     wrong: list[str] = []
-    sys.addaudithook(lambda event, arguments: _audit(event, arguments, str(folder), wrong))
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if watching:
+            _audit(event, arguments, str(folder), wrong)
+
+    sys.addaudithook(audit)
     accepted, message = False, ""
     try:
         work()
@@ -106,7 +146,8 @@ def _watched(work: Callable[[], object], folder: Path) -> tuple[bool, str, str, 
             wrong.append(f"a message with control characters: {message!r}")
     except BaseException:
         wrong.append(traceback.format_exc(limit=-6))
-    return accepted, message[:2000], "; ".join(wrong)[:4000], before
+    watching = False
+    return accepted, message[:2000], "; ".join(wrong)[:4000], before, _written() - written
 
 
 def _audit(event: str, arguments: tuple[object, ...], folder: str, wrong: list[str]) -> None:

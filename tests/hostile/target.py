@@ -6,12 +6,19 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from recipes.model import DEFAULT_MAX_VIRTUAL_SIZE
+from recipes.units import parse_size
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from random import Random
 
     from tests.hostile.sandbox import Outcome
+
+
+#: Bytes of the largest disk that users accept who say nothing.
+MAX_VIRTUAL_SIZE = parse_size(DEFAULT_MAX_VIRTUAL_SIZE)
 
 
 class Wrong(Exception):
@@ -34,6 +41,8 @@ class Target:
     judge: Callable[[Path, Outcome, Path, bool], bool] | None = None
     #: Programs that make the seeds, or judge.
     tools: tuple[str, ...] = ()
+    #: Make a larger input of one, where repeating its bytes would not: see `tests.hostile.mutate.grow`.
+    grow: Callable[[Random, bytes], bytes] | None = None
 
 
 def tool(*command: object, data: bytes | None = None) -> bytes | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import UnsupportedFeature
 from recipes.formats import compression, unwrap, zstd_disk
+from recipes.formats.bounds import content_limit
 from recipes.progress import SILENCE, SILENT_METER
 from tests.formats.qcow2_images import content
 from tests.hostile.mutate import Spot, damage
-from tests.hostile.target import Target, Wrong, made, tool
+from tests.hostile.target import MAX_VIRTUAL_SIZE, Target, Wrong, made, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
     from tests.hostile.sandbox import Outcome
 
-#: Bytes of content that an input may have.
-LIMIT = 32 << 20
+#: Bytes of content that are held against another program's, in memory.
+_COMPARED = 64 << 20
 
 
 def _gzip_seeds(_: Path) -> list[bytes]:
@@ -71,18 +72,23 @@ def _damage(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     return damage(rng, data, others, [spot for spot in spots if spot.offset >= 0] if rng.random() < 0.5 else ())
 
 
+def _limit(path: Path) -> int:
+    """Return the bytes of content that a user would allow."""
+    return content_limit(path.stat().st_size, MAX_VIRTUAL_SIZE)
+
+
 def _unwrap(codec: str, path: Path, out: Path) -> None:
     if (found := compression.probe_codec(path)) != codec:
         raise UnsupportedFeature(f"found {found}")
-    unwrap.unwrap(path, out, jobs=2, limit=LIMIT, progress=SILENCE, label="", durable=False)
+    unwrap.unwrap(path, out, jobs=2, limit=_limit(path), progress=SILENCE, label="", durable=False)
 
 
 def _expand(path: Path, out: Path) -> None:
-    zstd_disk.expand(path, out, jobs=2, limit=LIMIT, meter=SILENT_METER, durable=False)
+    zstd_disk.expand(path, out, jobs=2, limit=_limit(path), meter=SILENT_METER, durable=False)
 
 
 def _judge(command: str, path: Path, outcome: Outcome, out: Path, _: bool) -> bool:
-    if not outcome.accepted:
+    if not outcome.accepted or out.stat().st_size > _COMPARED:
         return False
     expected = tool(command, "-dc", data=path.read_bytes())
     if expected is None:

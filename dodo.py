@@ -1,9 +1,7 @@
 """The front door: what `doit` reads. Everything else is in recipes/."""
 
-from recipes.graph.clone import task_clone
-from recipes.graph.lima import task_lima
-from recipes.graph.share import task_pull, task_push
-from recipes.graph.tasks import (
+from recipes.graph.tasks.clone import task_clone
+from recipes.graph.tasks.derivations import (
     configure,
     task__sums,
     task_content,
@@ -14,6 +12,8 @@ from recipes.graph.tasks import (
     task_rootfs,
     task_vhdx,
 )
+from recipes.graph.tasks.lima import task_lima
+from recipes.graph.tasks.share import task_pull, task_push
 
 __all__ = [
     "DOIT_CONFIG",

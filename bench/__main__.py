@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import containers, images, measure, rows, share, space
-from bench.rows import Kit, Unavailable
-from tests.system.debian import home
+from tests.kit.debian import home
+
+from . import containers, images, measure, rows, share, space
+from .rows import Kit, Unavailable
 
 ROWS = {**rows.ROWS, **containers.ROWS, **share.ROWS}
 #: What is measured in bytes and not in seconds.

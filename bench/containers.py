@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.measure import Contender, Row
-from bench.rows import Unavailable
-from tests.system.debian import BENCH, build, home, run
+from tests.kit.debian import BENCH, build, home, run
+
+from .measure import Contender, Row
+from .rows import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.rows import Kit
+    from .rows import Kit
 
 _EXT4 = """
 import sys

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system.debian import BENCH, GiB, MiB, build, home, once, run
+from tests.kit.debian import BENCH, GiB, MiB, build, home, once, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import images, project
-from bench.measure import Contender, Row
-from tests.system.debian import GiB, run
+from tests.kit.debian import GiB, run
+
+from . import images, project
+from .measure import Contender, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

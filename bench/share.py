@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bench.measure import Contender, Row
-from bench.rows import ROOT, Unavailable
-from tests.graph.project import sha256
-from tests.servers import docker_registry, nginx
-from tests.system.debian import run
+from tests.kit.debian import run
+from tests.kit.project import sha256
+from tests.kit.servers import docker_registry, nginx
+
+from .measure import Contender, Row
+from .rows import ROOT, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.rows import Kit
+    from .rows import Kit
 
 _GOAL = "1 x, peak < 100 MiB"
 #: Runs what follows the folder `$0`, which is removed before.

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bench import images
-from bench.rows import mounted
-from tests.system.debian import GiB, run
+from tests.kit.debian import GiB, run
+
+from . import images
+from .rows import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.rows import Kit
+    from .rows import Kit
 
 _CLONES = 20
 HEADER = ["| on | what | bytes on disk |", "| --- | --- | --- |"]

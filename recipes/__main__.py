@@ -14,19 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from recipes import __version__
-from recipes.console import Watch, console, take_any_text
-from recipes.errors import Interrupted, LarderError
-from recipes.model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
-from recipes.settings import ARCH_ALIASES, parse_jobs, processors
-from recipes.units import format_size, parse_size
+from . import __version__
+from .console import Watch, console, take_any_text
+from .errors import Interrupted, LarderError
+from .model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from .settings import ARCH_ALIASES, parse_jobs, processors
+from .units import format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from recipes.formats.tree import Tree
-    from recipes.progress import Progress
+    from .formats.tree.tree import Tree
+    from .progress import Progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -199,7 +199,7 @@ def _argument(parse: Callable[[str], int]) -> Callable[[str], int]:
 
 
 def _raw(options: argparse.Namespace) -> str:
-    from recipes.formats import disk
+    from .formats.disk import to_raw as disk
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         made = disk.to_raw(
@@ -226,8 +226,8 @@ def _raw(options: argparse.Namespace) -> str:
 
 
 def _content(options: argparse.Namespace) -> str:
-    from recipes.formats import unwrap
-    from recipes.formats.bounds import content_limit
+    from .formats.io.bounds import content_limit
+    from .formats.wrapper import unwrap
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         made = unwrap.unwrap(
@@ -255,7 +255,7 @@ def _content(options: argparse.Namespace) -> str:
 
 
 def _rootfs(options: argparse.Namespace) -> str:
-    from recipes.formats import rootfs
+    from .formats import rootfs
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
@@ -266,7 +266,7 @@ def _rootfs(options: argparse.Namespace) -> str:
 
 
 def _vhdx(options: argparse.Namespace) -> str:
-    from recipes.formats.ext4_vhdx import write_vhdx
+    from .formats.wsl import write_vhdx
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
@@ -279,8 +279,8 @@ def _vhdx(options: argparse.Namespace) -> str:
 
 
 def _oci(options: argparse.Namespace) -> str:
-    from recipes.derive.oci import reference
-    from recipes.formats import oci_archive
+    from .derive.oci import reference
+    from .formats.oci import archive as oci_archive
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
@@ -304,7 +304,7 @@ def _oci(options: argparse.Namespace) -> str:
 
 def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
     """Return the root file system in SRC, whatever that is."""
-    from recipes.formats import rootfs
+    from .formats import rootfs
 
     return rootfs.open_tree(
         options.source,
@@ -324,9 +324,9 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
 
     Nothing is fsynced: neither do cp, gzip and qemu-img, whose place this takes.
     """
-    from recipes.export.clone import require_free
-    from recipes.formats.sparse import measure
-    from recipes.model import Artifact
+    from .export.clone import require_free
+    from .formats.io.sparse import measure
+    from .model import Artifact
 
     destination: Path = options.destination
     _require_file(options.source)
@@ -347,8 +347,8 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
         # Imported here and not before: they are a tenth of the time of a small image.
         import json
 
-        from recipes.derive.engine import RECIPES
-        from recipes.receipt import SCHEMA_VERSION, plain
+        from .cache.receipt import SCHEMA_VERSION, plain
+        from .derive.engine import RECIPES
 
         document = {
             "larder": SCHEMA_VERSION,
@@ -374,9 +374,9 @@ def _require_file(source: Path) -> None:
 
 
 def _clone(options: argparse.Namespace) -> str:
-    from recipes.export.clone import Wish, clone
-    from recipes.formats.foreign import refusal
-    from recipes.formats.probe import RAW_FORMATS, probe
+    from .export.clone import Wish, clone
+    from .formats.codec.foreign import refusal
+    from .formats.io.probe import RAW_FORMATS, probe
 
     _require_file(options.source)
     if (found := probe(options.source)) not in RAW_FORMATS:
@@ -394,7 +394,7 @@ def _clone(options: argparse.Namespace) -> str:
 def _digest(options: argparse.Namespace) -> str:
     import json
 
-    from recipes.sources import checksums
+    from .sources import checksums
 
     try:
         text = options.list.read_text(encoding="utf-8", errors="replace")

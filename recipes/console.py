@@ -16,8 +16,8 @@ import time
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from recipes.errors import Interrupted
-from recipes.units import format_duration, format_size
+from .errors import Interrupted
+from .units import format_duration, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-    from recipes.progress import Meter
+    from .progress import Meter
 
 #: Seconds between two lines about the same work where there is no terminal, and until the first.
 LINE_SECONDS = 30.0

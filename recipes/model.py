@@ -148,7 +148,7 @@ class Content(NamedTuple):
 
     digest: Digest
     size: int
-    #: Name of the format, as `recipes.formats.probe` gives it.
+    #: Name of the format, as `recipes.formats.io.probe` gives it.
     format: str
     #: Bytes of the virtual disk, where the content is a disk image.
     virtual_size: int | None = None

@@ -60,7 +60,7 @@ def test_a_calculator_alone_makes_a_task_up_to_date_without_a_record(tmp_path: P
 
 
 def test_the_signature_of_a_calculator_may_be_given(tmp_path: Path) -> None:
-    from recipes.graph.tasks import Current
+    from recipes.graph.tasks.derivations import Current
 
     assert list(inspect.signature(Current("raw", "a")).parameters) == ["task", "values"]
 

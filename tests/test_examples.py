@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from recipes.formats.sparse import allocated
-from tests.graph.project import DOIT, MiB, Project, disk
+from recipes.formats.io.sparse import allocated
+
+from .kit.project import DOIT, MiB, Project, disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,8 @@ from recipes.model import Digest
 from recipes.names import tail, with_tail
 from recipes.sources.checksums import parse
 from recipes.sources.resolve import served
-from tests.oracles import need
+
+from .kit.oracles import need
 
 if TYPE_CHECKING:
     from recipes.model import Source

@@ -14,8 +14,9 @@ import jsonschema
 import pytest
 
 from recipes.__main__ import COMMANDS, main
-from tests.formats.oci_images import file, folder, tar
-from tests.graph.project import MiB, disk
+
+from .kit.oci_images import file, folder, tar
+from .kit.project import MiB, disk
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
 

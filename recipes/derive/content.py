@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipes import store
+from recipes.cache import store
 from recipes.errors import DigestMismatch
-from recipes.formats import compression, unwrap
-from recipes.formats.bounds import content_limit
+from recipes.formats.codec import compression
+from recipes.formats.io.bounds import content_limit
+from recipes.formats.wrapper import unwrap
 from recipes.model import Artifact, Content
 
 from .recipe import Made, Recipe

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from recipes import store
+from recipes.cache import store
+from recipes.cache.receipt import Receipt, derivation_key
 from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.model import DERIVABLE, Wrapper
 from recipes.progress import SILENCE
-from recipes.receipt import Receipt, derivation_key
 
 from . import content, fetch, oci, raw, restored, rootfs, vhdx
 from .recipe import Work
@@ -31,9 +31,9 @@ from .recipe import Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from recipes.cache.store import Entry, Held, Store
     from recipes.model import Identity, Image
     from recipes.progress import Progress
-    from recipes.store import Entry, Held, Store
 
     from .recipe import Limits, Made, Recipe
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recipes.cache.receipt import Served
 from recipes.model import Artifact
-from recipes.receipt import Served
 from recipes.reference import SCHEME
 from recipes.sources import download, oci_fetch
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def make(work: Work) -> Made:
     """Write an image of one layer, which is the root file system."""
-    from recipes.formats import oci_archive, tar_read
+    from recipes.formats.oci import archive as oci_archive
+    from recipes.formats.tar import read as tar_read
 
     path, receipt = work.input()
     with tar_read.load(path) as tree:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recipes import store
-from recipes.formats import blkhash, disk
-from recipes.formats.probe import RAW_FORMATS
-from recipes.formats.qcow2_header import SECTOR
+from recipes.cache import store
+from recipes.formats.disk import to_raw as disk
+from recipes.formats.disk.qcow2.header import SECTOR
+from recipes.formats.io import blkhash
+from recipes.formats.io.probe import RAW_FORMATS
 from recipes.model import Artifact
 
 from .recipe import Made, Recipe

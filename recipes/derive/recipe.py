@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from recipes.cache.receipt import Receipt, Served
+    from recipes.cache.store import Held
     from recipes.model import Artifact, Content, Identity, Image
     from recipes.progress import Progress
-    from recipes.receipt import Receipt, Served
-    from recipes.store import Held
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from . import engine
 
 if TYPE_CHECKING:
+    from recipes.cache.store import Entry
     from recipes.model import Identity, Image
-    from recipes.store import Entry
 
     from .engine import Session
 

@@ -7,16 +7,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from recipes.errors import StoreError
-from recipes.formats import sparse
+from recipes.formats.io import sparse
 
 from . import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.cache.receipt import Receipt
+    from recipes.cache.store import Entry
     from recipes.progress import Progress
-    from recipes.receipt import Receipt
-    from recipes.store import Entry
 
 #: Bytes on disk beyond the recorded ones that another file system may take for the same file.
 _SLACK = 1 << 20

@@ -8,16 +8,16 @@ import os
 from typing import TYPE_CHECKING
 
 from recipes.errors import ImageError
-from recipes.formats import blkhash, sparse
+from recipes.formats.io import blkhash, sparse
 from recipes.model import Digest
 from recipes.progress import SILENT_METER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.cache.receipt import Receipt
+    from recipes.cache.store import Entry
     from recipes.progress import Meter, Progress
-    from recipes.receipt import Receipt
-    from recipes.store import Entry
 
 _CHUNK = 1 << 20
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def make(work: Work) -> Made:
     """Write the root file system straight into the VHDX; only its blocks with data take room."""
     # Here and not above, as in rootfs and oci: a run that has nothing to do needs none of the formats.
-    from recipes.formats import tar_read
-    from recipes.formats.ext4_vhdx import write_vhdx
+    from recipes.formats.tar import read as tar_read
+    from recipes.formats.wsl import write_vhdx
 
     path, receipt = work.input()
     label = f"vhdx:{work.image.name}"

@@ -18,13 +18,13 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from recipes.cache.store import is_there
 from recipes.errors import StoreError
-from recipes.formats import sparse
-from recipes.formats.qcow2_header import SECTOR
-from recipes.formats.qcow2_overlay import write_overlay
+from recipes.formats.disk.qcow2.header import SECTOR
+from recipes.formats.disk.qcow2.overlay import write_overlay
+from recipes.formats.io import sparse
 from recipes.model import DERIVABLE
 from recipes.progress import SILENCE
-from recipes.store import is_there
 from recipes.units import format_size
 
 if TYPE_CHECKING:

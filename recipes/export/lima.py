@@ -27,21 +27,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from recipes.cache.store import sync_folder
 from recipes.errors import LarderError, StoreError
-from recipes.formats import sparse
-from recipes.formats.probe import probe
-from recipes.formats.qcow2_header import Header, ImageFile, read_header
+from recipes.formats.disk.qcow2.header import Header, ImageFile, read_header
+from recipes.formats.io import sparse
+from recipes.formats.io.probe import probe
 from recipes.model import DIGEST_LENGTHS, Digest
-from recipes.store import sync_folder
 from recipes.units import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from recipes.cache.receipt import Served
     from recipes.model import Identity, Image
     from recipes.progress import Meter, Progress
-    from recipes.receipt import Served
 
 #: What Lima's own files have.
 _FOLDER_MODE = 0o700

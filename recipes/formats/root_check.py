@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import UnsupportedFeature
 
-from . import oci_layout, probe
-from .tree import show
+from .io import probe
+from .oci import layout as oci_layout
+from .tree.tree import show
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .tree import Node, Tree
+    from .tree.tree import Node, Tree
 
 #: What the roots of distributions have, one or the other: the Filesystem Hierarchy Standard's, NixOS's, Guix's, and
 #: what an initramfs starts.

@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import Digest
 
-from . import disk_tree, foreign, layers, oci_layout, probe, tar_header, tar_read, tar_write
-from .bounds import content_limit
+from .codec import foreign
+from .fs import root as disk_tree
+from .io import probe
+from .io.bounds import content_limit
+from .io.sparse import SparseFile, data_size, removed_on_error
+from .oci import layers
+from .oci import layout as oci_layout
 from .root_check import require_root
-from .sparse import SparseFile, data_size, removed_on_error
+from .tar import header as tar_header
+from .tar import read as tar_read
+from .tar import write as tar_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
     from recipes.model import Arch, Kind
     from recipes.progress import Progress
 
-    from .tree import Tree
+    from .tree.tree import Tree
 
 
 def open_tree(

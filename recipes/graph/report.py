@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from doit.reporter import ConsoleReporter
 
 from recipes.console import console
-from recipes.graph import workspace
+from recipes.project import workspace
 from recipes.units import format_duration, format_size
 
 if TYPE_CHECKING:

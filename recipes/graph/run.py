@@ -18,14 +18,16 @@ from doit.cmdparse import CmdOption
 from doit.exceptions import InvalidCommand
 from doit.runner import MThreadRunner
 
+from recipes.cache import usage
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
-from recipes.export import usage
-from recipes.graph import arguments, workspace
-from recipes.graph.command import INTERRUPTED
-from recipes.graph.database import raise_on_sigterm
-from recipes.graph.optional import OptionTask
+from recipes.project import workspace
+
+from . import arguments
+from .commands.command import INTERRUPTED
+from .database import raise_on_sigterm
+from .tasks.optional import OptionTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,7 +113,7 @@ class Run(DoitRun):  # type: ignore[misc]
 
 def _task_options() -> Iterator[CmdOption]:
     """Yield the options of tasks, which doit knows only once they are loaded."""
-    from recipes.graph import clone, lima, share
+    from .tasks import clone, lima, share
 
     for params in (clone.PARAMS, lima.PARAMS, share.PARAMS):
         yield from map(CmdOption, params)

@@ -24,7 +24,8 @@ from recipes import jsontext
 from recipes.errors import ChecksumError, printable
 from recipes.model import DIGEST_LENGTHS, Digest
 from recipes.names import wildcard
-from recipes.sources.packets import CLEARTEXT_HEADER, excerpt, split_cleartext
+
+from .packets import CLEARTEXT_HEADER, excerpt, split_cleartext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

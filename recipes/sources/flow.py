@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from recipes.formats.pipeline import Stage
+from recipes.formats.io.pipeline import Stage
 
 from .part import Blob
 

@@ -21,7 +21,7 @@ from urllib.request import url2pathname
 
 from recipes import __version__
 from recipes.errors import FetchError, OfflineError
-from recipes.formats.text import HTML
+from recipes.formats.io.text import HTML
 
 from .retry import Retryable
 from .urls import join, shown, split

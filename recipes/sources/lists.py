@@ -22,9 +22,10 @@ from recipes import jsontext
 from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
 from recipes.names import tail
 from recipes.reference import SCHEME, Reference
-from recipes.sources import checksums, openpgp, pages, registry
-from recipes.sources.manifests import Named
-from recipes.sources.urls import with_mirrors
+
+from . import checksums, openpgp, pages, registry
+from .manifests import Named
+from .urls import with_mirrors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from recipes.model import Source
     from recipes.progress import Progress
-    from recipes.sources.checksums import ChecksumList
+
+    from .checksums import ChecksumList
 
     Listing = ChecksumList | Named
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes.errors import CorruptImage, UnsupportedFeature, printable
-from recipes.formats import oci_spec
-from recipes.formats.oci_spec import INDEXES, MANIFEST, MANIFESTS, Descriptor, Platform
+from recipes.formats.oci import spec as oci_spec
+from recipes.formats.oci.spec import INDEXES, MANIFEST, MANIFESTS, Descriptor, Platform
 from recipes.model import Digest
 
 if TYPE_CHECKING:

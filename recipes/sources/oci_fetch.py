@@ -10,9 +10,10 @@ import os
 from typing import TYPE_CHECKING
 
 from recipes.errors import FetchError, ImageError
-from recipes.formats import oci_spec, sparse
-from recipes.formats.oci_spec import CONFIGS, JSON_LIMIT, Platform
-from recipes.formats.sparse import SparseFile, disk_errors
+from recipes.formats.io import sparse
+from recipes.formats.io.sparse import SparseFile, disk_errors
+from recipes.formats.oci import spec as oci_spec
+from recipes.formats.oci.spec import CONFIGS, JSON_LIMIT, Platform
 from recipes.progress import SILENCE
 from recipes.reference import Reference
 

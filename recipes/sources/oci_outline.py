@@ -10,9 +10,9 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from recipes.formats import oci_spec
-from recipes.formats.oci_spec import INDEX, Descriptor
-from recipes.formats.tar_header import BLOCK, padding
+from recipes.formats.oci import spec as oci_spec
+from recipes.formats.oci.spec import INDEX, Descriptor
+from recipes.formats.tar.header import BLOCK, padding
 
 from . import manifests
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.errors import SignatureError
-from recipes.sources.packets import (
+
+from .packets import (
     CLEARTEXT_HEADER,
     SIGNATURE,
     Certificate,

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes import jsontext
-from recipes.formats import sparse
-from recipes.formats.sparse import CHUNK, SparseFile, disk_errors
+from recipes.formats.io import sparse
+from recipes.formats.io.sparse import CHUNK, SparseFile, disk_errors
 from recipes.model import Digest
 
 from .urls import shown

@@ -18,7 +18,7 @@ from .retry import first_of, once
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Bytes asked for at once, at the least: what a round trip costs anyway, and more than `recipes.formats.claims.HEAD`.
+#: Bytes asked for at once, at the least: what a round trip costs anyway, and more than `claims.HEAD` (formats/wrapper).
 WINDOW = 136 << 10
 
 #: Most requests for one wrapper. The index of an XZ file takes one or two; a chain of a hundred streams is given up.

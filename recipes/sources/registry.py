@@ -15,7 +15,7 @@ from urllib.request import parse_http_list
 
 from recipes import jsontext
 from recipes.errors import DigestMismatch, FetchError
-from recipes.formats.oci_spec import INDEXES, JSON_LIMIT, MANIFESTS
+from recipes.formats.oci.spec import INDEXES, JSON_LIMIT, MANIFESTS
 from recipes.model import Digest
 from recipes.reference import DOCKER_HUB, Reference
 

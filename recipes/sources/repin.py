@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 from recipes.progress import SILENCE
 from recipes.reference import Reference
-from recipes.sources.http import Client
-from recipes.sources.manifests import Named
-from recipes.sources.resolve import served
-from recipes.sources.retry import first_of
+
+from .http import Client
+from .manifests import Named
+from .resolve import served
+from .retry import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from recipes.model import Arch, Source
-    from recipes.sources.lists import Listing
+
+    from .lists import Listing
 
 
 def repinned(source: Source, arch: Arch, found: Listing) -> Source:

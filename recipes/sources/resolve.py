@@ -9,14 +9,16 @@ from recipes.errors import ChecksumError
 from recipes.model import Identity
 from recipes.names import tail, with_tail
 from recipes.reference import SCHEME, Reference
-from recipes.sources.lists import ListRef
-from recipes.sources.manifests import Manifest, Named
-from recipes.sources.oci_outline import Outline
+
+from .lists import ListRef
+from .manifests import Manifest, Named
+from .oci_outline import Outline
 
 if TYPE_CHECKING:
     from recipes.model import Arch, Digest, Image, Source
-    from recipes.sources.checksums import ChecksumList, Listed
-    from recipes.sources.lists import Lists
+
+    from .checksums import ChecksumList, Listed
+    from .lists import Lists
 
 
 def resolve(image: Image, lists: Lists) -> Identity:

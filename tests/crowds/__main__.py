@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crowds.crowd import CROWD, crowd
+from .crowd import CROWD, crowd
 
 
 def main() -> int:

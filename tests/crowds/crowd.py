@@ -23,18 +23,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from recipes.cache.store import FILE_NAMES
 from recipes.model import DERIVABLE
-from recipes.store import FILE_NAMES
-from tests.formats.ext4_images import make
-from tests.graph.project import DOIT, Project, disk, sha256
-from tests.oracles import need
-from tests.servers import misbehaving
+from tests.kit.ext4_images import make
+from tests.kit.oracles import need
+from tests.kit.project import DOIT, Project, disk, sha256
+from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.servers import Exchange, Server
+    from tests.kit.servers import Exchange, Server
 
 #: Processes at once.
 CROWD = 8

@@ -12,13 +12,13 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tests.graph.project import DOIT, Project
+from tests.kit.project import DOIT, Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tests.servers import Exchange, Server
+    from tests.kit.servers import Exchange, Server
 
 #: Seconds after which a run counts as locked up: far more than any takes, even on a busy machine.
 PATIENCE = 120.0

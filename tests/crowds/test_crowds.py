@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crowds.crowd import CROWD, PATIENCE, crowd, nap
-from tests.graph.project import DOIT, Project, disk, sha256
+from tests.kit.project import DOIT, Project, disk, sha256
+
+from .crowd import CROWD, PATIENCE, crowd, nap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

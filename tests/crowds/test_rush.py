@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crowds.rush import Gate, downloads, made, rush, watched
-from tests.formats.ext4_images import make
-from tests.graph.project import Project, disk, sha256
-from tests.oracles import need
-from tests.registries import Fake, Keeping, image, layer
-from tests.servers import misbehaving
+from tests.kit.ext4_images import make
+from tests.kit.oracles import need
+from tests.kit.project import Project, disk, sha256
+from tests.kit.registries import Fake, Keeping, image, layer
+from tests.kit.servers import misbehaving
+
+from .rush import Gate, downloads, made, rush, watched
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.servers import Exchange, Server
+    from tests.kit.servers import Exchange, Server
 
 NAMES = tuple("abcdef")
 #: What is made of a disk by default, each once.

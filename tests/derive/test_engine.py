@@ -11,14 +11,14 @@ import pytest
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES, Session
 from recipes.errors import FetchError, LarderError, NoSpace
-from tests.graph.project import disk
-from tests.machines import Machine
+from tests.kit.machines import Machine
+from tests.kit.project import disk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.cache.receipt import Receipt
     from recipes.derive.recipe import Made, Work
-    from recipes.receipt import Receipt
 
 DATA = gzip.compress(disk("thing"), mtime=0)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import UnsupportedFeature
-from tests.graph.project import disk
-from tests.machines import Machine
+from tests.kit.machines import Machine
+from tests.kit.project import disk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 from recipes.derive import engine
 from recipes.derive.rootfs import parameters
 from recipes.errors import UnsupportedFeature
-from recipes.formats import tar_read
-from tests.formats.oci_images import file, folder, tar
-from tests.machines import Machine
+from recipes.formats.tar import read as tar_read
+from tests.kit.machines import Machine
+from tests.kit.oci_images import file, folder, tar
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ import pytest
 from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.export import clone as module
 from recipes.export.clone import Wish, base_of, clone, formats, require
-from recipes.formats import sparse
-from tests.graph.project import MiB, disk
+from recipes.formats.io import sparse
+from tests.kit.project import MiB, disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

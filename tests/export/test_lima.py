@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from recipes.cache.receipt import Served
 from recipes.errors import Interrupted, NoSpace, StoreError
 from recipes.export import lima
 from recipes.export.lima import Supply
-from recipes.formats import sparse
+from recipes.formats.io import sparse
 from recipes.model import Digest, Identity, Image, Source
 from recipes.progress import SILENCE
-from recipes.receipt import Served
-from tests import lima as limactl
-from tests.formats import qcow2_images
+from tests.kit import lima as limactl
+from tests.kit import qcow2_images
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.faults.kills import Bench
-from tests.faults.scenarios import SCENARIOS
+from .kills import Bench
+from .scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from recipes.cache.store import Entry, Store
 from recipes.model import DERIVABLE
-from recipes.store import Entry, Store
-from tests import lima as limactl
-from tests.graph.project import DOIT, Project, Result
-from tests.servers import Exchange, misbehaving
+from tests.kit import lima as limactl
+from tests.kit.project import DOIT, Project, Result
+from tests.kit.servers import Exchange, misbehaving
 
 if TYPE_CHECKING:
     import signal

@@ -8,13 +8,14 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from tests.faults.kills import Scenario
-from tests.formats import qcow2_images
-from tests.graph.project import disk
-from tests.graph.test_verify import damage
+from tests.graph.commands.test_verify import damage
+from tests.kit import qcow2_images
+from tests.kit.project import disk
+
+from .kills import Scenario
 
 if TYPE_CHECKING:
-    from tests.faults.kills import Bench
+    from .kills import Bench
 
 MiB = 1 << 20
 CLUSTER = 1 << 16

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.scenarios import tarball
-from tests.graph.project import MiB, Project, Result, disk
-from tests.graph.test_verify import damage
-from tests.mounts import mounted
-from tests.oracles import lack, need
-from tests.system.debian import run
+from tests.graph.commands.test_verify import damage
+from tests.kit.debian import run
+from tests.kit.mounts import mounted
+from tests.kit.oracles import lack, need
+from tests.kit.project import MiB, Project, Result, disk
+
+from .scenarios import tarball
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,7 +231,7 @@ class TestTheDatabase:
         raw = declare(project)
         # It is held from the download on, for longer than anybody waits.
         project.hook(
-            "import sqlite3, recipes.graph.database as ours, recipes.store as store\n"
+            "import sqlite3, recipes.graph.database as ours, recipes.cache.store as store\n"
             "ours._BUSY_MILLISECONDS = 100\n"
             "publish = store.Held.publish\n"
             "held = []\n"

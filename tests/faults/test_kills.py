@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.kills import Bench
-from tests.faults.scenarios import SCENARIOS
+from .kills import Bench
+from .scenarios import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.faults.kills import Scenario
+    from .kills import Scenario
 
 #: How many instants of each command are taken, unless it is every one.
 _KILLS = 6

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from recipes.cache.store import Entry, Store
 from recipes.export.clone import Wish, clone
-from recipes.formats.disk import to_raw
+from recipes.formats.disk.to_raw import to_raw
 from recipes.model import Digest
 from recipes.progress import SILENCE
 from recipes.sources.download import download
-from recipes.store import Entry, Store
-from tests.formats.qcow2_images import build
-from tests.graph.project import sha256
-from tests.sources.watch import Watch
-from tests.test_store import publish
+from tests.cache.test_store import publish
+from tests.kit.project import sha256
+from tests.kit.qcow2_images import build
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

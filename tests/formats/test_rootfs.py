@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
-from recipes.formats import bounds, rootfs, sparse
-from recipes.formats.sparse import data_size
+from recipes.formats import rootfs
+from recipes.formats.io import bounds, sparse
+from recipes.formats.io.sparse import data_size
 from recipes.progress import SILENCE, SILENT_METER
-from tests.formats import ext4_images
-from tests.formats.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar, write_tar
+from tests.kit import ext4_images
+from tests.kit.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from recipes.formats.tree import Tree
+    from recipes.formats.tree.tree import Tree
     from recipes.model import Kind
 
 MiB = 1 << 20

@@ -12,13 +12,13 @@ from doit.exceptions import InvalidCommand
 
 from recipes.errors import LarderError
 from recipes.graph import arguments
-from recipes.graph.clone import PARAMS, destination
 from recipes.graph.run import Run, require_usable
+from recipes.graph.tasks.clone import PARAMS, destination
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 OPTIONS = [CmdOption(each) for each in (*PARAMS, *Run.cmd_options)]
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.derive.oci import reference
-from recipes.formats import disk_tree, tar_read
-from tests.graph.project import Project, sha256
-from tests.oracles import need
-from tests.trees import differences, of_tree
+from recipes.formats.fs import root as disk_tree
+from recipes.formats.tar import read as tar_read
+from tests.kit.oracles import need
+from tests.kit.project import Project, sha256
+from tests.kit.trees import differences, of_tree
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.graph.project import disk, sha256
-from tests.oracles import lack, need
-from tests.servers import Nginx, nginx
-from tests.signer import Signer, home
+from tests.kit.oracles import lack, need
+from tests.kit.project import disk, sha256
+from tests.kit.servers import Nginx, nginx
+from tests.kit.signer import Signer, home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 CI = {"CI": "true"}
 
@@ -484,7 +484,7 @@ class TestTheOldArtifactStays:
         upstream.sums()
         log = project.folder.parent / "log"
         project.hook(
-            "from recipes.store import Held\n"
+            "from recipes.cache.store import Held\n"
             "publish = Held.publish\n"
             "def watched(self, path, receipt):\n"
             f"    with open({str(log)!r}, 'a') as file:\n"

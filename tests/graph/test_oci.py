@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.registries import AMD64, ARM64, Document, Fake, image, index, layer
-from tests.servers import Exchange, Server, misbehaving
+from tests.kit.registries import AMD64, ARM64, Document, Fake, image, index, layer
+from tests.kit.servers import Exchange, Server, misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 CI = {"CI": "true"}
 

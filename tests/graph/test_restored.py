@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats.sparse import BLOCK, allocated
-from tests.graph.project import MiB, disk
-from tests.oracles import need
+from recipes.formats.io.sparse import BLOCK, allocated
+from tests.kit.oracles import need
+from tests.kit.project import MiB, disk
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 SIZE = 8 * MiB
 
@@ -94,7 +94,7 @@ def test_what_was_damaged_on_the_way_is_rebuilt(project: Project) -> None:
 
 def test_a_file_that_cannot_have_holes_is_looked_at_once(project: Project, raw: Path) -> None:
     project.hook(
-        "import recipes.formats.sparse as sparse\n"
+        "import recipes.formats.io.sparse as sparse\n"
         "def refuse(*_):\n"
         "    raise OSError(95, 'not here')\n"
         "sparse._punch_hole = refuse\n"

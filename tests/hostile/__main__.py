@@ -9,12 +9,12 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
 
-from tests.hostile.campaign import HEADER, TARGETS, Campaign, until
-from tests.hostile.costly import HEADER as HEADER_OF_COSTS
-from tests.hostile.costly import Search
+from .campaign import HEADER, TARGETS, Campaign, until
+from .costly import HEADER as HEADER_OF_COSTS
+from .costly import Search
 
 if TYPE_CHECKING:
-    from tests.hostile.target import Target
+    from .target import Target
 
 
 def main() -> int:

@@ -14,13 +14,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.hostile import disks, documents, filesystems, sandbox, wrappers
-from tests.hostile.target import Wrong
+from . import disks, documents, filesystems, sandbox, wrappers
+from .target import Wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tests.hostile.target import Target
+    from .target import Target
 
 TARGETS = {
     target.name: target for target in (*disks.TARGETS, *wrappers.TARGETS, *filesystems.TARGETS, *documents.TARGETS)

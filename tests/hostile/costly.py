@@ -19,19 +19,20 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from recipes.formats.oci_spec import CONFIG, LAYER, MANIFEST
-from tests.formats import qcow2_images
-from tests.formats.oci_images import AMD64, Layout
-from tests.formats.qcow2_images import COMPRESSED
-from tests.formats.tar_archives import END, extended, header, long, sparse_0_1
-from tests.hostile import sandbox
-from tests.hostile.mutate import LONGEST, grow
+from recipes.formats.oci.spec import CONFIG, LAYER, MANIFEST
+from tests.kit import qcow2_images
+from tests.kit.oci_images import AMD64, Layout
+from tests.kit.qcow2_images import COMPRESSED
+from tests.kit.tar_archives import END, extended, header, long, sparse_0_1
+
+from . import sandbox
+from .mutate import LONGEST, grow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.hostile.sandbox import Outcome
-    from tests.hostile.target import Target
+    from .sandbox import Outcome
+    from .target import Target
 
 MiB = 1 << 20
 #: Inputs that are kept for each of CPU, memory and bytes written.

@@ -10,26 +10,27 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from recipes.formats import disk
-from recipes.formats.qcow2_header import MAGIC, V2, Fields
-from recipes.formats.sparse import CHUNK, data_extents
+from recipes.formats.disk import to_raw as disk
+from recipes.formats.disk.qcow2.header import MAGIC, V2, Fields
+from recipes.formats.io.sparse import CHUNK, data_extents
 from recipes.progress import SILENCE
-from tests.formats import qcow2_images
-from tests.formats.qcow2_images import COMPRESSED, COPIED
-from tests.hostile.filesystems import ext4, read_rootfs
-from tests.hostile.mutate import Spot, damage
-from tests.hostile.target import MAX_VIRTUAL_SIZE, Target, Wrong, made, tool
+from tests.kit import qcow2_images
+from tests.kit.qcow2_images import COMPRESSED, COPIED
+
+from .filesystems import ext4, read_rootfs
+from .mutate import Spot, damage
+from .target import MAX_VIRTUAL_SIZE, Target, Wrong, made, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from random import Random
 
-    from tests.hostile.sandbox import Outcome
+    from .sandbox import Outcome
 
 # QCOW2.
 
-#: Where larder refuses what QEMU reads, on purpose; README and recipes/formats/qcow2_header.py say why.
+#: Where larder refuses what QEMU reads, on purpose; README and recipes/formats/disk/qcow2/header.py say why.
 _STRICTER = re.compile(
     r"truncated QCOW2 image|marked corrupt|more L2 tables than the file has room for|a backing file|"
     r"an external data file|encryption|are allowed|snapshot|is not a deflate stream|is not a zstd frame|"

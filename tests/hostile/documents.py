@@ -8,17 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.declare import loads
+from recipes.cache.receipt import Receipt, Served
+from recipes.cache.store import FILE_NAMES, Store
+from recipes.declare.declaration import loads
 from recipes.errors import LarderError, StoreError
 from recipes.model import Artifact, BlockHash, Content, Digest, Identity, Wrapper
-from recipes.receipt import Receipt, Served
 from recipes.sources import checksums
 from recipes.sources.manifests import Named
-from recipes.store import FILE_NAMES, Store
-from tests.formats.oci_images import AMD64, ARM64, Layout, tar
-from tests.formats.oci_images import file as tar_file
-from tests.hostile.mutate import damage_document, damage_text
-from tests.hostile.target import Target
+from tests.kit.oci_images import AMD64, ARM64, Layout, tar
+from tests.kit.oci_images import file as tar_file
+
+from .mutate import damage_document, damage_text
+from .target import Target
 
 if TYPE_CHECKING:
     from random import Random

@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import zstandard
 
-from recipes.formats import ext4_vhdx, oci_archive, rootfs, tar_read
+from recipes.formats import rootfs
+from recipes.formats import wsl as ext4_vhdx
+from recipes.formats.oci import archive as oci_archive
+from recipes.formats.tar import read as tar_read
 from recipes.model import DEFAULT_VHDX_SIZE
 from recipes.progress import SILENCE
 from recipes.units import parse_size
-from tests.formats import tar_archives
-from tests.formats.ext4_images import ACL, CAPABILITY
-from tests.formats.oci_images import ARM64, Layout, docker_archive, file, folder, hardlink, symlink, tar
-from tests.hostile.mutate import Spot, damage, damage_document, grow
-from tests.hostile.target import MAX_VIRTUAL_SIZE, Target, made
+from tests.kit import tar_archives
+from tests.kit.ext4_images import ACL, CAPABILITY
+from tests.kit.oci_images import ARM64, Layout, docker_archive, file, folder, hardlink, symlink, tar
+
+from .mutate import Spot, damage, damage_document, grow
+from .target import MAX_VIRTUAL_SIZE, Target, made
 
 if TYPE_CHECKING:
     from pathlib import Path

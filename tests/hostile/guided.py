@@ -17,11 +17,12 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["recipes"]):
-    from tests.hostile.campaign import TARGETS
+    from .campaign import TARGETS
 
 from recipes.errors import LarderError
-from tests.hostile.mutate import LONGEST
-from tests.hostile.sandbox import CPU_SECONDS
+
+from .mutate import LONGEST
+from .sandbox import CPU_SECONDS
 
 _FINDINGS = Path("hostile-findings")
 #: MiB that libFuzzer allows the process: Python, larder, its own tables, and what an input may take.

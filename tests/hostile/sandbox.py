@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LarderError
-from recipes.formats import bounds
+from recipes.formats.io import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

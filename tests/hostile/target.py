@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from random import Random
 
-    from tests.hostile.sandbox import Outcome
+    from .sandbox import Outcome
 
 
 #: Bytes of the largest disk that users accept who say nothing.

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hostile.campaign import TARGETS, Campaign
-from tests.oracles import need
+from tests.kit.oracles import need
+
+from .campaign import TARGETS, Campaign
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hostile import sandbox
-from tests.hostile.campaign import TARGETS
-from tests.hostile.costly import BOMBS, Search
-from tests.hostile.target import Target
-from tests.oracles import need
+from tests.kit.oracles import need
+
+from . import sandbox
+from .campaign import TARGETS
+from .costly import BOMBS, Search
+from .target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path

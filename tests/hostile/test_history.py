@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import LarderError, printable
-from recipes.formats import compression, tree, zstd
-from recipes.formats.wrapper import open_wrapper
-from tests.formats import qcow2_images
-from tests.formats.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar
-from tests.formats.tar_archives import END, extended, header
-from tests.formats.tar_archives import file as member
-from tests.hostile import sandbox
-from tests.hostile.campaign import TARGETS
-from tests.hostile.costly import BOMBS
-from tests.oracles import need
+from recipes.formats.codec import compression, zstd
+from recipes.formats.codec.compressed import open_wrapper
+from recipes.formats.tree import tree
+from tests.kit import qcow2_images
+from tests.kit.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar
+from tests.kit.oracles import need
+from tests.kit.tar_archives import END, extended, header
+from tests.kit.tar_archives import file as member
+
+from . import sandbox
+from .campaign import TARGETS
+from .costly import BOMBS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.hostile.sandbox import Outcome
+    from .sandbox import Outcome
 
 ESCAPE = "\x1b]0;owned\x07\u202e"
 
@@ -221,7 +223,7 @@ def test_thousands_of_partitions_with_the_same_directory(
 ) -> None:
     """Only so many are looked into."""
     need("mke2fs")
-    from tests.hostile.target import made
+    from .target import made
 
     def filesystem(content: Path) -> bytes:
         image = content.with_suffix(".img")
@@ -245,7 +247,7 @@ def test_links_on_a_disk_that_lead_through_a_large_directory(
 ) -> None:
     """Whoever looks for ``/etc/os-release`` reads each directory once, and not at each of 64,000 steps."""
     need("mke2fs")
-    from tests.hostile.target import made
+    from .target import made
 
     root = tmp_path_factory.mktemp("root")
     for number in range(3000):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.errors import CorruptImage
-from tests.hostile import sandbox
+
+from . import sandbox
 
 if TYPE_CHECKING:
     import pytest

@@ -8,19 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from recipes.errors import UnsupportedFeature
-from recipes.formats import compression, unwrap, zstd_disk
-from recipes.formats.bounds import content_limit
+from recipes.formats.codec import compression, zstd_disk
+from recipes.formats.io.bounds import content_limit
+from recipes.formats.wrapper import unwrap
 from recipes.progress import SILENCE, SILENT_METER
-from tests.formats.qcow2_images import content
-from tests.hostile.mutate import Spot, damage
-from tests.hostile.target import MAX_VIRTUAL_SIZE, Target, Wrong, made, tool
+from tests.kit.qcow2_images import content
+
+from .mutate import Spot, damage
+from .target import MAX_VIRTUAL_SIZE, Target, Wrong, made, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from random import Random
 
-    from tests.hostile.sandbox import Outcome
+    from .sandbox import Outcome
 
 #: Bytes of content that are held against another program's, in memory.
 _COMPARED = 64 << 20

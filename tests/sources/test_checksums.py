@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recipes.errors import ChecksumError, FetchError
 from recipes.model import Digest
 from recipes.sources.checksums import MAX_LENGTH, MAX_PATH, Listed, parse
-from tests.oracles import need
+from tests.kit.oracles import need
 
 LISTS = Path(__file__).parent / "lists"
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import FetchError, Interrupted
-from recipes.formats.sparse import allocated
+from recipes.formats.io.sparse import allocated
 from recipes.sources import http, retry
 from recipes.sources.download import Downloaded
-from tests.servers import Exchange, misbehaving
-from tests.sources.downloads import DATA, OLD, OTHER, assert_arrived, digest_of, fetch, interrupted, sidecar
-from tests.sources.watch import Watch
+from tests.kit.downloads import DATA, OLD, OTHER, assert_arrived, digest_of, fetch, interrupted, sidecar
+from tests.kit.servers import Exchange, misbehaving
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

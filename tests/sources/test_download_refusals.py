@@ -18,18 +18,9 @@ from recipes.errors import DigestMismatch, FetchError, NoSpace, OfflineError
 from recipes.sources import download as module
 from recipes.sources import retry
 from recipes.sources.download import Downloaded
-from tests.servers import Exchange, misbehaving
-from tests.sources.downloads import (
-    DATA,
-    OTHER,
-    assert_arrived,
-    assert_nothing_kept,
-    digest_of,
-    fetch,
-    interrupted,
-    sidecar,
-)
-from tests.sources.watch import Watch
+from tests.kit.downloads import DATA, OTHER, assert_arrived, assert_nothing_kept, digest_of, fetch, interrupted, sidecar
+from tests.kit.servers import Exchange, misbehaving
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path

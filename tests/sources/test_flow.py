@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage
-from recipes.formats import zstd_disk
-from recipes.formats.arriving import arriving
+from recipes.formats.codec import zstd_disk
+from recipes.formats.codec.arriving import arriving
 from recipes.model import BlockHash, Digest
 from recipes.progress import SILENT_METER
 from recipes.sources.flow import Flow

@@ -19,10 +19,10 @@ import pytest
 from recipes.errors import DigestMismatch, FetchError, LarderError
 from recipes.sources import http, pace, pages, retry
 from recipes.sources.download import download
-from tests.oracles import need
-from tests.servers import Exchange, misbehaving
-from tests.sources.downloads import DATA, OTHER, assert_arrived, assert_nothing_kept, digest_of
-from tests.sources.watch import Watch
+from tests.kit.downloads import DATA, OTHER, assert_arrived, assert_nothing_kept, digest_of
+from tests.kit.oracles import need
+from tests.kit.servers import Exchange, misbehaving
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ import pytest
 from recipes.errors import FetchError, OfflineError
 from recipes.sources import http, pages, retry
 from recipes.sources.pages import NotModified, Page, Validators
-from tests.servers import Exchange, misbehaving, self_signed
-from tests.sources.watch import Watch
+from tests.kit.servers import Exchange, misbehaving, self_signed
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     import ssl

@@ -8,7 +8,7 @@ import pytest
 from recipes.errors import CorruptImage, ImageError, UnsupportedFeature
 from recipes.model import Digest
 from recipes.sources.manifests import Index, Manifest, Named, parse
-from tests.registries import AMD64, ARM64, DOCKER, OCI, Document, image, index, layer
+from tests.kit.registries import AMD64, ARM64, DOCKER, OCI, Document, image, index, layer
 
 AMD, ARM = image(layer({"a": b"amd"})), image(layer({"a": b"arm"}), arch="arm64")
 OLD = {"os": "linux", "architecture": "arm", "variant": "v7"}

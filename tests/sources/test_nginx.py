@@ -18,8 +18,8 @@ from recipes.model import Digest
 from recipes.sources import pages, retry
 from recipes.sources.download import Downloaded, download
 from recipes.sources.pages import NotModified, Page
-from tests.servers import DEADLINE, nginx
-from tests.sources.watch import Watch
+from tests.kit.servers import DEADLINE, nginx
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

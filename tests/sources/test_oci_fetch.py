@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import DigestMismatch, FetchError, Interrupted, NoSpace, OfflineError, UnsupportedFeature
-from recipes.formats import oci_layout
+from recipes.formats.oci import layout as oci_layout
 from recipes.model import Digest
 from recipes.sources import manifests
 from recipes.sources.oci_fetch import outline, pull
 from recipes.sources.oci_outline import Outline
-from tests.registries import AMD64, ARM64, DOCKER, OCI, Document, Fake, image, index, layer, sha256
-from tests.servers import DEADLINE, Exchange, Seen, Server, misbehaving
-from tests.sources.watch import Watch
+from tests.kit.registries import AMD64, ARM64, DOCKER, OCI, Document, Fake, image, index, layer, sha256
+from tests.kit.servers import DEADLINE, Exchange, Seen, Server, misbehaving
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import pytest
 
 from recipes.errors import SignatureError
 from recipes.sources.openpgp import MAX_SIGNATURES, verify
-from tests.oracles import need
-from tests.signer import LIST, Signer, home
+from tests.kit.oracles import need
+from tests.kit.signer import LIST, Signer, home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

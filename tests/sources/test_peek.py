@@ -10,13 +10,13 @@ import pytest
 
 from recipes.errors import FetchError, OfflineError
 from recipes.sources.peek import MAX_REQUESTS, WINDOW, Peek
-from tests.servers import misbehaving, nginx
+from tests.kit.servers import misbehaving, nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.servers import Exchange
+    from tests.kit.servers import Exchange
 
 DATA = hashlib.shake_256(b"wrapper").digest(40 * WINDOW + 17)
 

@@ -18,8 +18,8 @@ from recipes.sources import registry as module
 from recipes.sources.http import Client
 from recipes.sources.registry import Registry, is_loopback, latest
 from recipes.sources.retry import Retryable
-from tests.registries import AMD64, DOCKER, Fake, image, index, layer, refuse
-from tests.servers import Exchange, Server, misbehaving, self_signed
+from tests.kit.registries import AMD64, DOCKER, Fake, image, index, layer, refuse
+from tests.kit.servers import Exchange, Server, misbehaving, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

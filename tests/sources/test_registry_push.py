@@ -15,14 +15,14 @@ from recipes.reference import Reference
 from recipes.sources import uploads
 from recipes.sources.registry import Registry
 from recipes.sources.uploads import Upload, UploadLost
-from tests.registries import Keeping, refuse, sha256
-from tests.servers import misbehaving
+from tests.kit.registries import Keeping, refuse, sha256
+from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from tests.servers import Exchange, Server
+    from tests.kit.servers import Exchange, Server
 
 NAME = "acme/thing"
 DATA = bytes(range(256)) * 100

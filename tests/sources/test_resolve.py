@@ -15,9 +15,9 @@ from recipes.sources.checksums import parse
 from recipes.sources.lists import ListRef, Lists
 from recipes.sources.repin import announced, repinned
 from recipes.sources.resolve import resolve, served
-from tests import registries
-from tests.registries import Fake, layer
-from tests.servers import misbehaving
+from tests.kit import registries
+from tests.kit.registries import Fake, layer
+from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
     from recipes.sources.checksums import ChecksumList

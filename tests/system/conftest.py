@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.graph.project import Project
-from tests.oracles import lack, need
-from tests.system import debian
+from tests.kit import debian
+from tests.kit.oracles import lack, need
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles import need
+from tests.kit.oracles import need
 
 pytestmark = pytest.mark.system
 

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.graph.project import DOIT, MiB, Project
-from tests.mounts import mounted
-from tests.oracles import need
-from tests.system.boot import boots
-from tests.system.debian import ROOT_OFFSET, GiB, run
-from tests.system.test_debian import allocated, pin
+from tests.kit.boot import boots
+from tests.kit.debian import ROOT_OFFSET, GiB, run
+from tests.kit.mounts import mounted
+from tests.kit.oracles import need
+from tests.kit.project import DOIT, MiB, Project
+
+from .test_debian import allocated, pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.system.debian import Debian
+    from tests.kit.debian import Debian
 
 pytestmark = pytest.mark.system
 
@@ -147,7 +148,7 @@ def test_killed_in_the_middle_of_a_copy(project: Project, tmp_path: Path) -> Non
     words = ("clone:a", "--mode", "copy", "--to", str(vm / "disk"))
     # 64 MiB are copied faster than a busy machine looks twice.
     project.hook(
-        "import time\nfrom recipes.formats.sparse import SparseFile\nwrite = SparseFile.pwrite\n"
+        "import time\nfrom recipes.formats.io.sparse import SparseFile\nwrite = SparseFile.pwrite\n"
         "SparseFile.pwrite = lambda *words: (time.sleep(0.02), write(*words))"
     )
     process = subprocess.Popen([DOIT, *words], cwd=project.folder, env=project.environ, stdout=subprocess.DEVNULL)

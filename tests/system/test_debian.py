@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.graph.project import DOIT, MiB, Project, disk
-from tests.oracles import need
-from tests.servers import nginx
-from tests.system.boot import boots
-from tests.system.debian import ROOT_OFFSET, run
+from tests.kit.boot import boots
+from tests.kit.debian import ROOT_OFFSET, run
+from tests.kit.oracles import need
+from tests.kit.project import DOIT, MiB, Project, disk
+from tests.kit.servers import nginx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.servers import Nginx
-    from tests.system.debian import Debian
+    from tests.kit.debian import Debian
+    from tests.kit.servers import Nginx
 
 pytestmark = pytest.mark.system
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats import disk_tree
-from tests.formats.ext4_images import mounted
-from tests.system.debian import ROOT_OFFSET
-from tests.trees import differences, of_folder, of_tree
+from recipes.formats.fs import root as disk_tree
+from tests.kit.debian import ROOT_OFFSET
+from tests.kit.ext4_images import mounted
+from tests.kit.trees import differences, of_folder, of_tree
 
 if TYPE_CHECKING:
-    from tests.system.debian import Debian
+    from tests.kit.debian import Debian
 
 pytestmark = pytest.mark.system
 

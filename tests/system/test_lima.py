@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import lima as limactl
-from tests.graph.test_lima import QEMU, VZ, qcow2
-from tests.servers import Exchange, misbehaving
+from tests.graph.tasks.test_lima import QEMU, VZ, qcow2
+from tests.kit import lima as limactl
+from tests.kit.servers import Exchange, misbehaving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 pytestmark = pytest.mark.system
 

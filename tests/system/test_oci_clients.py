@@ -16,30 +16,22 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from recipes.formats import oci_archive, tar_read
-from recipes.formats.layers import flatten
-from recipes.formats.oci_layout import open_image
+from recipes.formats.oci import archive as oci_archive
+from recipes.formats.oci.layers import flatten
+from recipes.formats.oci.layout import open_image
+from recipes.formats.tar import read as tar_read
 from recipes.model import Compression
 from recipes.progress import SILENCE
-from tests import trees
-from tests.formats.oci_images import (
-    Layout,
-    entry,
-    file,
-    folder,
-    hardlink,
-    symlink,
-    tar,
-    write_folder,
-)
-from tests.oracles import lack, need
+from tests.kit import trees
+from tests.kit.oci_images import Layout, entry, file, folder, hardlink, symlink, tar, write_folder
+from tests.kit.oracles import lack, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recipes.formats.oci_archive import OciArchive
-    from recipes.formats.tree import Tree
-    from tests.system.debian import Debian
+    from recipes.formats.oci.archive import OciArchive
+    from recipes.formats.tree.tree import Tree
+    from tests.kit.debian import Debian
 
 pytestmark = pytest.mark.system
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from recipes.formats import tar_read
+from recipes.formats.tar import read as tar_read
 from recipes.sources.http import READ_SIZE
-from tests.oracles import lack, need
-from tests.registries import AMD64, ARM64, Document, image, index, layer, write_layout
-from tests.servers import docker_registry, self_signed
-from tests.trees import differences, of_folder, of_tree
+from tests.kit.oracles import lack, need
+from tests.kit.registries import AMD64, ARM64, Document, image, index, layer, write_layout
+from tests.kit.servers import docker_registry, self_signed
+from tests.kit.trees import differences, of_folder, of_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from tests.graph.project import Project
+    from tests.kit.project import Project
 
 pytestmark = pytest.mark.system
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.graph.project import Project, sha256
-from tests.oracles import lack, need
-from tests.servers import docker_registry, nginx, self_signed
-from tests.system import debian
+from tests.kit import debian
+from tests.kit.oracles import lack, need
+from tests.kit.project import Project, sha256
+from tests.kit.servers import docker_registry, nginx, self_signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

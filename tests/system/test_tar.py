@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats import posix_acl, tar_read, tar_write
+from recipes.formats.tar import read as tar_read
+from recipes.formats.tar import write as tar_write
+from recipes.formats.tree import posix_acl
 from recipes.progress import SILENT_METER
-from tests.oracles import need
-from tests.trees import differences, of_folder, of_tree
+from tests.kit.oracles import need
+from tests.kit.trees import differences, of_folder, of_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.system.debian import Debian
+    from tests.kit.debian import Debian
 
 pytestmark = pytest.mark.system
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats import ext4_write
-from recipes.formats.ext4_vhdx import write_vhdx
-from recipes.formats.sparse import SparseFile
-from recipes.formats.tar_read import load
+from recipes.formats.fs.ext4 import write as ext4_write
+from recipes.formats.io.sparse import SparseFile
+from recipes.formats.tar.read import load
+from recipes.formats.wsl import write_vhdx
 from recipes.progress import SILENCE, SILENT_METER
-from tests.mounts import mounted
-from tests.oracles import need
-from tests.system.boot import boots
-from tests.system.debian import run
-from tests.trees import differences, of_folder, of_tree
+from tests.kit.boot import boots
+from tests.kit.debian import run
+from tests.kit.mounts import mounted
+from tests.kit.oracles import need
+from tests.kit.trees import differences, of_folder, of_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.system.debian import Debian
-    from tests.trees import Facts
+    from tests.kit.debian import Debian
+    from tests.kit.trees import Facts
 
 pytestmark = pytest.mark.system
 

@@ -1,0 +1,72 @@
+"""The projects that share a cache, so that none prunes what another declares.
+
+ROOT/roots has a file for each images.toml that was used with the cache, with its path. A project whose file is gone
+has no say any more, as with the garbage collector's roots of Nix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from recipes.errors import StoreError
+
+_FOLDER = "roots"
+
+
+def register(cache: Path, images: Path) -> None:
+    """Remember that the project of `images`, an absolute path, uses `cache`, where that can be written to."""
+    text = os.fsencode(images)
+    file = cache / _FOLDER / hashlib.sha256(text).hexdigest()[:16]
+    with suppress(OSError):
+        # Not whether it is there: a loss of power may have left it empty.
+        if file.read_bytes() == text:
+            return
+    # What a killed run leaves of it, prune removes: it may be another's that lives.
+    draft = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
+    with suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        try:
+            with draft.open("xb") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(opened.fileno())
+            # Others who share the cache must be able to see whose it is as well, whatever the umask.
+            draft.chmod(0o644)
+            draft.replace(file)
+        except OSError:
+            draft.unlink(missing_ok=True)
+
+
+def registered(cache: Path) -> dict[Path, Path]:
+    """Return the images.toml of every project that uses `cache`, by the file that says so; some may be gone.
+
+    Raise StoreError where that cannot be told: a project that is not seen is not gone.
+    """
+    found = {}
+    folder = cache / _FOLDER
+    try:
+        for file in sorted(folder.iterdir()):
+            if not file.name.startswith("."):
+                with suppress(FileNotFoundError):
+                    found[file] = _path_in(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename or folder}: {error.strerror}: it says which projects share this cache",
+            hint="have its owner make it readable for all who share the cache (chmod -R a+rX), or prune it",
+        ) from error
+    return found
+
+
+def _path_in(file: Path) -> Path:
+    data = file.read_bytes()
+    if not data.startswith(b"/") or b"\0" in data:
+        raise StoreError(
+            f"{file}: expected the path of an images.toml, found {data[:80]!r}",
+            hint="a project that shares this cache writes it anew when it runs; if that is no more, delete the file",
+        )
+    return Path(os.fsdecode(data))

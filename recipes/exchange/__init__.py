@@ -1,0 +1,1 @@
+"""Sharing artifacts through an OCI registry: the manifest, push and pull."""

@@ -1,0 +1,1 @@
+"""Outer compressions: gzip, bzip2, xz, zstd."""

@@ -1,0 +1,1 @@
+"""Disk images: the protocol, the formats, conversion to sparse RAW."""

@@ -1,0 +1,1 @@
+"""Files: sparse, shared, hashed, decoded in threads; which format a file has."""

@@ -1,0 +1,1 @@
+"""OCI image layouts and docker archives: as trees, and from them."""

@@ -1,0 +1,1 @@
+"""Tar archives as trees, trees as tar archives."""

@@ -1,0 +1,1 @@
+"""The bytes as downloaded: what they claim, and the content inside."""

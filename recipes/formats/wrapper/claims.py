@@ -1,0 +1,97 @@
+"""What a wrapper says of its content, from a few of its bytes: its sizes before it is downloaded or decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from recipes.formats.codec import compression, xz, zstd
+from recipes.formats.codec.compressed import READ, Wrapper
+from recipes.formats.io import probe
+
+from . import unwrap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Bytes at the beginning of a wrapper that are enough for most: a decoder's first bite, and headers before it.
+HEAD = READ + 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a wrapper claims; sizes are bytes, and nothing is verified. None is not known."""
+
+    #: The outer compression, None for none.
+    codec: str | None
+    #: Of the content, as `probe.detect` names it.
+    format: str | None
+    content_size: int | None
+    #: Of the disk, where the content is a disk image.
+    virtual_size: int | None
+
+
+def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
+    """Return the claims of a wrapper of `size` bytes, called `name` in errors.
+
+    `pread` returns the so many bytes at an offset, fewer at the end. Few are asked for: the beginning, of RAW the end,
+    of xz the index, of bzip2 its first block. gzip and bzip2 do not say how much they hold, nor does what pzstd writes.
+
+    Errors: those of `compression.decompress`, and whatever `pread` raises.
+    """
+    head = pread(0, HEAD)
+    codec = compression.detect(head)
+    if codec is None:
+        kind = probe.detect(head)
+        if kind in probe.RAW_FORMATS:
+            # VHD and DMG are told by their ends.
+            kind = probe.detect(head, pread(max(0, size - probe.TAIL), probe.TAIL))
+        return Claims(None, kind, size, unwrap.virtual_size(kind, head, size))
+    wrapper = Wrapper(name, codec, size, pread)
+    if codec == "zstd":
+        content_size, begin = _zstd(wrapper)
+    elif codec == "xz":
+        content_size, begin = _xz(wrapper)
+    else:
+        content_size, begin = None, next(compression.CODECS[codec].decompress(wrapper, 1), b"")
+    if not begin:
+        return Claims(codec, None, content_size, None)
+    kind = probe.detect(begin)
+    return Claims(codec, kind, content_size, unwrap.virtual_size(kind, begin, content_size))
+
+
+def _xz(wrapper: Wrapper) -> tuple[int, bytes]:
+    """Return the content's size and its beginning; `xz.decompress` would look at each block first."""
+    blocks = xz.blocks(wrapper)
+    first = next((block for block in blocks if block.content), None)
+    return sum(block.content for block in blocks), next(xz.decode(wrapper, first)) if first else b""
+
+
+def _zstd(wrapper: Wrapper) -> tuple[int | None, bytes]:
+    """Return the content's size and its beginning.
+
+    The size is the first frame's, and only a walk along all its blocks would tell whether another frame follows. One
+    that is much too small for the wrapper is no answer (pzstd and the seekable format cut the content into frames).
+    """
+    import zstandard
+
+    start = 0
+    magic = wrapper.at(0, 8)
+    if zstd.is_skippable(magic[:4]):
+        start = 8 + int.from_bytes(magic[4:], "little")
+    head = wrapper.at(start, max(1, min(READ, wrapper.size - start)))
+    decoder = zstandard.ZstdDecompressor(max_window_size=zstd.WINDOW_LIMIT)
+    try:
+        size = zstandard.get_frame_parameters(head).content_size
+        with decoder.stream_reader(head) as reader:
+            begin = reader.read(probe.HEAD)
+    except zstandard.ZstdError as error:
+        raise wrapper.corrupt(start, str(error)) from error
+    if size == zstandard.CONTENTSIZE_UNKNOWN or wrapper.size > _compress_bound(size):
+        return None, begin
+    return size, begin
+
+
+def _compress_bound(size: int) -> int:
+    """Return the most bytes that a frame with `size` bytes of content has: zstd.h, ZSTD_COMPRESSBOUND."""
+    return size + (size >> 8) + (max(0, (128 << 10) - size) >> 11) + 64

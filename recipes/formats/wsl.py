@@ -1,0 +1,34 @@
+"""A root file system as the disk that WSL starts from: ext4 on the whole of a dynamic VHDX, in one pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .disk.vhdx.write import VhdxWriter
+from .fs.ext4 import write as ext4_write
+from .io.sparse import removed_on_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recipes.progress import Progress
+
+    from .tree.tree import Tree
+
+
+def write_vhdx(
+    tree: Tree, path: Path, *, size: int, volume: str, progress: Progress, label: str, durable: bool = True
+) -> None:
+    """Write `tree` to a VHDX at `path`, which must not exist, with a disk of `size` bytes.
+
+    `volume` is the file system's label; a meter called `label` is told the bytes of data. After an error nothing is at
+    `path`. There is no partition table: WSL mounts the disk itself. Errors: those of `ext4_write.write` and of
+    `VhdxWriter`.
+    """
+    with (
+        removed_on_error(path),
+        VhdxWriter(path, virtual_size=size, identity=tree.digest(), durable=durable) as disk,
+        progress.meter(label) as meter,
+    ):
+        ext4_write.write(tree, disk, size=size, label=volume, meter=meter)
+        disk.finish()

@@ -1,0 +1,116 @@
+"""`doit plan`: what would run, and the sizes that are known before any of it does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from doit.exceptions import InvalidCommand
+
+from recipes.console import console
+from recipes.graph.run import explain_missing
+from recipes.model import DERIVABLE
+from recipes.project import survey
+from recipes.units import format_size
+
+from .command import JSON, CacheCommand, aligned, show
+
+if TYPE_CHECKING:
+    from recipes.project.survey import Row, Totals
+    from recipes.project.workspace import Workspace
+
+
+class Plan(CacheCommand):
+    """`doit plan`."""
+
+    doc_purpose = "show what would run, and the sizes that are known up front"
+    doc_usage = "[IMAGE | KIND:IMAGE ...]"
+    doc_description = """Shows what would be made of each image that is not current: what is still to be downloaded, the
+size of the content and of the virtual disk, and what is released in the end.
+
+Sizes come from images.toml, checksum lists, receipts, and a few bytes of the image, read from upstream. "?" is what is
+not known before the download: gzip and bzip2 do not say how much they hold. Nothing is made or downloaded, and the
+registry of [cache] is not asked: what it has is pulled instead, which is left out of account.
+"""
+    cmd_options = (JSON,)
+
+    def _execute(self, json: bool, pos_args: list[str]) -> int:
+        space = self.space()
+        named = selection(space, pos_args or list(space.images))
+        progress = console(sys.stderr, space.stop)
+        try:
+            rows = survey.rows(space, named, progress)
+        finally:
+            progress.close()
+        sums = survey.totals(rows, shutil.disk_usage(space.session.store.root).free)
+        show(_json(space, rows, sums) if json else _text(space, rows, sums))
+        return 0
+
+
+def selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:
+    """Return the kinds that each image is wanted in, of those that have any."""
+    named: dict[str, set[str]] = {}
+    for word in words:
+        kind, colon, name = word.rpartition(":")
+        image = space.images.get(name)
+        if image is None or (colon and kind not in DERIVABLE[image.kind]):
+            explain_missing(word if colon else f"fetch:{word}")
+            raise InvalidCommand(f"expected IMAGE or KIND:IMAGE as `doit list` shows them, got {word!r}")
+        if kinds := {kind} if colon else survey.asked_of(space, image):
+            named.setdefault(name, set()).update(kinds)
+    return named
+
+
+def _json(space: Workspace, rows: list[Row], sums: Totals) -> str:
+    return json.dumps(
+        {
+            "cache": str(space.session.store.root),
+            "offline": space.settings.offline,
+            "images": [row.to_json() for row in rows],
+            "totals": sums.to_json(),
+        },
+        indent=1,
+    )
+
+
+def _text(space: Workspace, rows: list[Row], sums: Totals) -> str:
+    if not rows:
+        return "nothing to do: what is asked for is current"
+    table: list[tuple[str, ...]] = [("IMAGE", "RUNS", "DOWNLOAD", "CONTENT", "VIRTUAL", "RELEASED")]
+    for row in rows:
+        sizes = (row.download, row.content_size, row.virtual_size)
+        table.append((row.image.name, " ".join(row.runs), *map(_size, sizes), " ".join(row.released)))
+    lines = [*aligned(table, right={2, 3, 4}), ""]
+    for row in rows:
+        lines += row.notes
+        if row.resumed:
+            lines.append(f"{row.image.name}: {format_size(row.resumed)} of it are here already")
+    if space.settings.offline:
+        lines.append("LARDER_OFFLINE is set: upstream was not asked")
+    elif space.remote and any("fetch" in row.runs for row in rows):
+        lines.append(f"{space.remote.namespace} was not asked: a run pulls what it has instead of downloading it")
+    if lines[-1]:
+        lines.append("")
+    images = "1 image" if len(rows) == 1 else f"{len(rows)} images"
+    more = f", and {sums.unknown} of unknown size" if sums.unknown else ""
+    lines.append(f"{images} for {space.settings.arch}: {format_size(sums.download)} to download{more}")
+    lines.append(_room(space, sums))
+    return "\n".join(lines)
+
+
+def _size(size: int | None) -> str:
+    return "?" if size is None else format_size(size)
+
+
+def _room(space: Workspace, sums: Totals) -> str:
+    free = f"{format_size(sums.free)} free in {space.session.store.root}"
+    if sums.peak.most is None:
+        least = f"{free}; at least {format_size(sums.peak.least)} needed"
+        return f"{least}: not enough" if sums.suffices is False else f"{least}, how much in all is not known"
+    needed = f"{format_size(sums.peak.most)} needed at most"
+    if sums.kept.most is not None and sums.kept.most < sums.peak.most:
+        needed += f", {format_size(sums.kept.most)} of it to stay"
+    verdict = {True: "enough", False: "not enough", None: "may not be enough"}
+    return f"{free}; {needed}: {verdict[sums.suffices]}"

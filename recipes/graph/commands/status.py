@@ -1,0 +1,98 @@
+"""`doit status`: what is cached, stale and missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from doit.exceptions import InvalidCommand
+
+from recipes.project import inventory
+from recipes.units import format_duration, format_size
+
+from .command import JSON, CacheCommand, aligned, show
+
+if TYPE_CHECKING:
+    from recipes.project.inventory import Row, Totals
+    from recipes.project.workspace import Workspace
+
+
+class Status(CacheCommand):
+    """`doit status`."""
+
+    doc_purpose = "show what is cached, stale and missing"
+    doc_usage = "[IMAGE ...]"
+    doc_description = """Shows each artifact that is in the cache or asked for, and what it takes on disk.
+
+States: current (made from what upstream serves), stale (made from something else), changed (not as its receipt
+recorded it), partial (a download that was begun), missing (asked for and not there). What upstream serves is known as
+of the last time that its list was asked for; status asks nobody.
+
+Of clones it shows how many of them are still there, what they share with the artifact, and what that saves against a
+conversion for each; "?" where the file system does not tell. A clone that was moved is not known any more.
+"""
+    cmd_options = (JSON,)
+
+    def _execute(self, json: bool, pos_args: list[str]) -> int:
+        space = self.space()
+        known = set(space.declaration.images) | {entry.image for entry in space.session.store.entries()}
+        for name in pos_args:
+            if name not in known:
+                raise InvalidCommand(f"{name!r} is neither declared in {space.settings.images.name} nor in the cache")
+        found = inventory.rows(space, set(pos_args) or None)
+        totals = inventory.totals(found)
+        show(_status_json(space, found, totals) if json else _status_text(space, found, totals))
+        return 0
+
+
+def _status_json(space: Workspace, found: list[Row], totals: Totals) -> str:
+    return json.dumps(
+        {
+            "cache": str(space.session.store.root),
+            "artifacts": [row.to_json() for row in found],
+            "totals": asdict(totals),
+        },
+        indent=1,
+    )
+
+
+def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
+    table: list[tuple[str, ...]] = [("IMAGE", "ARCH", "ARTIFACT", "STATE", "SIZE", "ON DISK", "AGE")]
+    if totals.clones:
+        table[0] += ("CLONES", "SHARED", "SAVED")
+    for row in found:
+        clones = (str(len(row.clones)), _known(row.shared), _known(row.saved)) if row.clones else ("", "", "")
+        table.append(
+            (
+                row.image,
+                row.arch,
+                row.kind,
+                row.state if row.declared else "not declared",
+                format_size(row.size) if row.size is not None else "",
+                format_size(row.allocated) if row.allocated is not None else "",
+                _age(row.receipt.made) if row.receipt and row.state != "missing" else "",
+                *(clones if totals.clones else ()),
+            )
+        )
+    lines = aligned(table, right={4, 5, 6, 7, 8, 9})
+    lines.append("")
+    artifacts = "1 artifact" if totals.artifacts == 1 else f"{totals.artifacts} artifacts"
+    summary = f"{artifacts}, {format_size(totals.allocated)} on disk in {space.session.store.root}"
+    if totals.holes:
+        summary += f"; sparse RAW files save {format_size(totals.holes)}"
+    if totals.saved:
+        summary += f"; clones save {format_size(totals.saved)}"
+    lines.append(summary)
+    if outdated := dict.fromkeys(row.image for row in found if row.outdated):
+        lines.append(f"upstream has newer than is pinned, `doit update` re-pins: {', '.join(outdated)}")
+    return "\n".join(lines)
+
+
+def _known(size: int | None) -> str:
+    return "?" if size is None else format_size(size)
+
+
+def _age(made: str) -> str:
+    return format_duration((datetime.now(UTC) - datetime.fromisoformat(made)).total_seconds())

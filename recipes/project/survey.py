@@ -1,0 +1,341 @@
+"""What would run, and the sizes that are known before any of it does: the facts behind `doit plan`.
+
+A size comes from what knows it at the least price: a receipt in the cache, the declaration or its list, and a few bytes
+of the wrapper, read where it is. Nothing is written but checksum lists.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from recipes.derive import engine
+from recipes.errors import LarderError, OfflineError
+from recipes.formats.io.probe import RAW_FORMATS
+from recipes.formats.wrapper import claims
+from recipes.model import DERIVABLE
+from recipes.reference import SCHEME
+from recipes.sources import oci_fetch
+from recipes.sources.lists import ListRef
+from recipes.sources.part import Part
+from recipes.sources.peek import Peek
+from recipes.sources.urls import shown, with_mirrors
+from recipes.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from recipes.cache.receipt import Receipt
+    from recipes.model import Identity, Image
+    from recipes.progress import Progress
+
+    from .workspace import Workspace
+
+T = TypeVar("T")
+
+#: Lists and images that are asked for at once: each is a few round trips and next to no bytes.
+PROBES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Bytes on disk: `least` for certain, `most` where a bound is known."""
+
+    least: int = 0
+    most: int | None = 0
+
+    def __add__(self, other: Bytes) -> Bytes:
+        return Bytes(self.least + other.least, _both(self.most, other.most, int.__add__))
+
+    def or_more(self, other: Bytes) -> Bytes:
+        """Return the larger of the two."""
+        return Bytes(max(self.least, other.least), _both(self.most, other.most, max))
+
+
+def _both(one: int | None, other: int | None, operation: Callable[[int, int], int]) -> int | None:
+    return None if one is None or other is None else operation(one, other)
+
+
+@dataclass(slots=True)
+class Row:
+    """What would happen to one image; sizes are bytes, None where nothing tells them yet."""
+
+    image: Image
+    #: None where its list cannot be had.
+    identity: Identity | None
+    #: The kinds that would be made, inputs first.
+    runs: list[str]
+    #: The kinds that would be deleted in the end.
+    released: list[str]
+    wrapper_size: int | None = None
+    #: Bytes of the wrapper that an earlier download left.
+    resumed: int = 0
+    compressed: bool | None = None
+    content_format: str | None = None
+    content_size: int | None = None
+    virtual_size: int | None = None
+    #: What a person should know.
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def download(self) -> int | None:
+        """Return the bytes that are still to be downloaded."""
+        if "fetch" not in self.runs:
+            return 0
+        return None if self.wrapper_size is None else max(0, self.wrapper_size - self.resumed)
+
+    def written(self) -> tuple[Bytes, Bytes]:
+        """Return what would be written to stay, and what would be written and released.
+
+        The bounds take disks for full: how many holes one has is known once it was read.
+        """
+        # Content that was not compressed is the wrapper under another name, and so is a RAW that was RAW already.
+        files = {kind: kind for kind in DERIVABLE[self.image.kind]}
+        if self.compressed is False:
+            files["content"] = "fetch"
+        if self.content_format in RAW_FORMATS:
+            files["raw"] = files["content"]
+        # How much of a disk its files are, and how well they compress, is known once they were read.
+        sizes = {"fetch": self.download, "content": self.content_size, "raw": self.virtual_size}
+        kept = {files[kind] for kind in self.runs if kind not in self.released}
+        stays = goes = Bytes()
+        for file in {files[kind] for kind in self.runs} & set(self.runs):
+            size = sizes.get(file)
+            written = Bytes(size or 0, size) if file == "fetch" else Bytes(0, size)
+            if file in kept:
+                stays += written
+            else:
+                goes += written
+        return stays, goes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row for scripts."""
+        stays, goes = self.written()
+        return {
+            "image": self.image.name,
+            "arch": self.image.arch,
+            "runs": self.runs,
+            "released": self.released,
+            "url": shown(self.identity.urls[0]) if self.identity else None,
+            "digest": str(self.identity.digest) if self.identity else None,
+            "wrapper_size": self.wrapper_size,
+            "download": self.download,
+            "content_format": self.content_format,
+            "content_size": self.content_size,
+            "virtual_size": self.virtual_size,
+            "written_at_most": (stays + goes).most,
+            "kept_at_most": stays.most,
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the rows, for images that are made one after the other; sizes are bytes."""
+
+    download: int
+    #: Images whose download has an unknown size.
+    unknown: int
+    #: On disk at the peak, beyond what is there now.
+    peak: Bytes
+    #: Of that, what stays.
+    kept: Bytes
+    free: int
+
+    @property
+    def suffices(self) -> bool | None:
+        """Say whether what is free is enough; None where that depends on sizes that are not known."""
+        if self.peak.least > self.free:
+            return False
+        return True if self.peak.most is not None and self.peak.most <= self.free else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the totals for scripts."""
+        return {
+            "download": self.download,
+            "download_unknown": self.unknown,
+            "written_at_least": self.peak.least,
+            "written_at_most": self.peak.most,
+            "kept_at_most": self.kept.most,
+            "free": self.free,
+            "suffices": self.suffices,
+        }
+
+
+def rows(space: Workspace, named: dict[str, set[str]], progress: Progress) -> list[Row]:
+    """Return a row for each image of which something would run to make the kinds that `named` has of it."""
+    refused = refresh_lists(space, named, progress)
+    found = []
+    looks: list[tuple[Row, tuple[str, ...]]] = []
+    for name, kinds in named.items():
+        row, urls = _row(space, space.images[name], kinds, refused)
+        if row.runs:
+            found.append(row)
+            looks += [(row, urls)] if urls else []
+    _each(lambda look: _look(space, *look), looks)
+    return found
+
+
+def totals(found: list[Row], free: int) -> Totals:
+    """Sum the rows up; `free` is what the cache's file system has left."""
+    kept = peak = Bytes()
+    for row in found:
+        stays, goes = row.written()
+        kept += stays
+        peak = peak.or_more(goes)
+    downloads = [row.download for row in found]
+    return Totals(sum(each or 0 for each in downloads), downloads.count(None), kept + peak, kept, free)
+
+
+def _each(function: Callable[[T], None], items: Iterable[T]) -> None:
+    """Call `function` with each of `items`, `PROBES` at once."""
+    left = deque(items)
+    bugs: list[BaseException] = []
+
+    def work() -> None:
+        while True:
+            try:
+                item = left.popleft()
+            except IndexError:
+                return
+            try:
+                function(item)
+            except BaseException as error:
+                bugs.append(error)
+
+    # Not an executor's threads: Python waits for those before it exits, and a server that hangs would hold Ctrl-C up.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(PROBES, len(left)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if bugs:
+        raise bugs[0]
+
+
+def refresh_lists(space: Workspace, names: Iterable[str], progress: Progress) -> dict[Image, LarderError]:
+    """Bring the lists of the images `names` up to date, as `_sums` would; return the images that have none to use."""
+    refused: dict[Image, LarderError] = {}
+    users: dict[ListRef, list[Image]] = {}
+    for image in (space.images[name] for name in names):
+        try:
+            ref = ListRef.of(image.source)
+        except LarderError as error:
+            refused[image] = error
+        else:
+            if ref and not space.lists.is_fresh(ref):
+                users.setdefault(ref, []).append(image)
+
+    def refresh(ref: ListRef) -> None:
+        try:
+            space.refresh(ref, progress)
+        except LarderError as error:
+            refused.update(dict.fromkeys(users[ref], error))
+
+    _each(refresh, users)
+    return refused
+
+
+def _row(
+    space: Workspace, image: Image, kinds: set[str], refused: dict[Image, LarderError]
+) -> tuple[Row, tuple[str, ...]]:
+    """Return what would happen to `image`, with the sizes that are at hand, and where to look for the others."""
+    entry, possible = space.session.store.entry(image), DERIVABLE[image.kind]
+    asked = kinds | asked_of(space, image)
+    identity, here, notes = None, {}, []
+    try:
+        if image in refused:
+            raise refused[image]
+        identity = space.identity(image)
+        here = {kind: found for kind in possible if (found := _at_hand(space, image, kind, identity))}
+    except LarderError as error:
+        notes.append(f"{image.name}: {error.message}")
+    needed = engine.needed(image, kinds, here.__contains__)
+    runs = [kind for kind in possible if kind in needed and kind not in here]
+    stays = engine.needed(image, asked, {*here, *runs}.__contains__)
+    there = {*entry.kinds(), *runs}
+    row = Row(image, identity, runs, [kind for kind in possible if kind in there - stays], notes=notes)
+    if identity is None:
+        return row, ()
+    row.wrapper_size = identity.size
+    for _, receipt in here.values():
+        row.wrapper_size = receipt.wrapper.size
+        if receipt.content is not None:
+            row.compressed = receipt.content.size != receipt.wrapper.size
+            row.content_format = receipt.content.format
+            row.content_size = receipt.content.size
+            row.virtual_size = receipt.content.virtual_size
+            return row, ()
+    if "fetch" in here:
+        return row, (here["fetch"][0].as_uri(),)
+    urls = with_mirrors(identity.urls, space.declaration.mirrors)
+    origin = Part(entry.part, identity.digest).left()
+    if origin is not None and origin.url in map(shown, urls):
+        # Another process may have finished it meanwhile.
+        with suppress(FileNotFoundError):
+            row.resumed = entry.part.stat().st_size
+        row.wrapper_size = row.wrapper_size or origin.size
+    return row, urls
+
+
+def asked_of(space: Workspace, image: Image) -> set[str]:
+    """Return the kinds that are asked for of `image`."""
+    return {*image.derive, *space.session.store.entry(image).asked()} & set(DERIVABLE[image.kind])
+
+
+def _at_hand(space: Workspace, image: Image, kind: str, identity: Identity) -> tuple[Path, Receipt] | None:
+    """Return the artifact that makes a derivation superfluous, and its receipt: this image's, or one with equal bytes.
+
+    One whose mtime alone differs will be hashed again, which takes neither a download nor room.
+    """
+    entry, key = space.session.store.entry(image), engine.key_of(kind, image, identity)
+    path, receipt = entry.artifact(kind), entry.receipt(kind)
+    with suppress(FileNotFoundError):
+        if receipt and receipt.key == key and path.stat().st_size == receipt.artifact.size:
+            return path, receipt
+    twin = space.session.twin(kind, key)
+    return (twin[0].artifact(kind), twin[1]) if twin else None
+
+
+def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
+    """Add to `row` what the wrapper says, wherever it is."""
+    name = row.image.name
+    try:
+        if urls[0].startswith(SCHEME):
+            _look_into_registry(space, row, urls)
+            return
+        remote = Peek(urls, label=name, offline=space.settings.offline)
+        if row.wrapper_size not in (None, remote.size):
+            row.notes.append(f"{name}: expected {row.wrapper_size} bytes, the server announces {remote.size}")
+            return
+        row.wrapper_size = remote.size
+        found = claims.read(name, remote.size, remote.pread)
+    except OfflineError:
+        return
+    except LarderError as error:
+        row.notes.append(error.message)
+        return
+    row.compressed = found.codec is not None
+    row.content_format, row.content_size, row.virtual_size = found.format, found.content_size, found.virtual_size
+    limit = space.declaration.max_virtual_size
+    if found.virtual_size is not None and found.virtual_size > limit:
+        row.notes.append(
+            f"{name}: will be refused: its disk has {format_size(found.virtual_size)}, "
+            f"and max-virtual-size is {format_size(limit)}"
+        )
+
+
+def _look_into_registry(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
+    """Add to `row` what the manifest says of the archive that will hold the image."""
+    image, identity = row.image, row.identity
+    assert identity is not None, "it gave the urls"
+    archive = oci_fetch.outline(
+        urls, digest=identity.digest, arch=image.arch, label=image.name, offline=space.settings.offline
+    )
+    row.wrapper_size = row.content_size = archive.size
+    row.compressed, row.content_format = False, "tar"
+    row.resumed = archive.present(space.session.store.entry(image).part)

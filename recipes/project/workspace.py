@@ -1,0 +1,126 @@
+"""What one run of doit works with: the settings, the declared images, the cache.
+
+doit builds its commands, tasks and reporter apart from each other and passes none of ours between them, so this is
+the one global of the project: dodo.py opens it, everything in graph/ asks `current` for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from recipes import declare
+from recipes.cache import roots
+from recipes.cache.store import Store
+from recipes.console import Watch
+from recipes.derive.engine import Session
+from recipes.derive.recipe import Limits
+from recipes.errors import LarderError
+from recipes.exchange.pull import Remote
+from recipes.settings import Settings
+from recipes.sources.lists import TTL, Lists
+from recipes.sources.resolve import resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recipes.declare.declaration import Declaration
+    from recipes.model import Identity, Image
+    from recipes.progress import Progress
+    from recipes.sources.lists import ListRef
+
+#: doit's exit status for what is wrong before any task runs.
+USAGE_ERROR = 3
+
+
+@dataclass(slots=True)
+class Workspace:
+    """The settings, declarations and cache of this process."""
+
+    settings: Settings
+    declaration: Declaration
+    lists: Lists
+    session: Session
+    #: The images that are declared for this architecture.
+    images: dict[str, Image]
+    #: Set when the run is told to stop.
+    stop: threading.Event
+    #: The registry to share through, where one is declared.
+    remote: Remote | None = None
+    _identities: dict[Image, tuple[object, Identity]] = field(default_factory=dict)
+
+    def identity(self, image: Image) -> Identity:
+        """Return what upstream serves of `image` now, as far as its declaration and its list tell.
+
+        Pure but for reading the cached list, so it is right also where doit's database is lost or older than
+        images.toml. Raise a LarderError where the list was never seen.
+        """
+        known = self._identities.get(image)
+        version = self.lists.version(image.source)
+        if known is None or known[0] != version:
+            known = self._identities[image] = (version, resolve(image, self.lists))
+        return known[1]
+
+    def refresh(self, ref: ListRef, progress: Progress) -> None:
+        """Ask upstream for a checksum list, as the settings of this run allow; see `Lists.refresh`."""
+        self.lists.refresh(
+            ref,
+            mirrors=self.declaration.mirrors,
+            offline=self.settings.offline,
+            strict=self.settings.strict,
+            progress=progress,
+        )
+
+
+_current: Workspace | None = None
+
+
+def current() -> Workspace:
+    """Return the workspace that dodo.py opened."""
+    if _current is None:
+        raise AssertionError("dodo.py did not open a workspace")
+    return _current
+
+
+def is_open() -> bool:
+    """Say whether the dodo.py that doit loaded is one of larder's."""
+    return _current is not None
+
+
+def open_workspace(here: Path) -> Workspace:
+    """Open the workspace of the dodo.py in the folder `here`.
+
+    What is wrong with images.toml or the environment goes to standard error as it is, and the process exits with 3:
+    doit would prefix the first line, and editors could not jump to it.
+    """
+    global _current
+    try:
+        settings = Settings.from_environ(here)
+        store = Store(settings.cache)
+        store.prepare()
+        declaration = declare.load(settings.images, validated=settings.cache / "validated")
+        roots.register(settings.cache, settings.images)
+    except LarderError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(USAGE_ERROR) from None
+    stop = threading.Event()
+    limits = Limits(
+        mirrors=declaration.mirrors,
+        max_virtual_size=declaration.max_virtual_size,
+        jobs=settings.jobs,
+        offline=settings.offline,
+    )
+    _current = Workspace(
+        settings=settings,
+        declaration=declaration,
+        lists=Lists(settings.cache / "lists", ttl=0.0 if settings.ci else TTL),
+        session=Session(store, limits, Watch(stop)),
+        images={
+            name: by_arch[settings.arch] for name, by_arch in declaration.images.items() if settings.arch in by_arch
+        },
+        stop=stop,
+        remote=Remote(declaration.registry) if declaration.registry else None,
+    )
+    return _current

@@ -1,0 +1,44 @@
+"""Fixtures of more than one room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.sources import retry
+from tests.kit.project import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Return a project of its own, in an empty folder."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def quick_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attempts follow each other quickly, and nothing in the environment stand between us and the servers."""
+    monkeypatch.setattr(retry, "BACKOFF", 0.005)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_and_alone: None) -> Path:
+    """Be somebody whom no registry knows; return the folder of docker's configuration, which is empty."""
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    return folder
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    """Return where a download goes."""
+    return tmp_path / "wrapper.part"

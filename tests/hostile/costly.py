@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import shutil
 import tempfile
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.formats.oci.spec import CONFIG, LAYER, MANIFEST
 from tests.kit import qcow2_images
-from tests.kit.oci_images import AMD64, Layout
+from tests.kit.oci_images import AMD64, ARM64, Layout
 from tests.kit.qcow2_images import COMPRESSED
-from tests.kit.tar_archives import END, extended, header, long, sparse_0_1
+from tests.kit.tar_archives import END, extended, header, long, padded, sparse_0_1
 
 from . import sandbox
 from .mutate import LONGEST, grow
@@ -118,6 +119,14 @@ def _zeros_in_a_layer() -> bytes:
     return _archive(layout, manifest)
 
 
+def _one_config(images: int) -> bytes:
+    """Return an archive of docker's with so many images, all with one config of almost 4 MiB."""
+    config = json.dumps({**ARM64, "filler": [{}] * 1_000_000}).encode()
+    listing = json.dumps([{"Config": "c", "Layers": []}] * images).encode()
+    members = (b"c", config), (b"manifest.json", listing)
+    return b"".join(header(name, size=len(data)) + padded(data) for name, data in members) + END
+
+
 def _shared_clusters(flags: int) -> bytes:
     """Return an image of 4 GiB whose entries all name one cluster."""
     cluster = 1 << 16
@@ -151,6 +160,7 @@ BOMBS: dict[str, Bomb] = {
     "vhdx: pieces": Bomb("vhdx", lambda: _MEMBERS["pieces"]() + END),
     "vhdx: holes": Bomb("vhdx", lambda: _MEMBERS["holes"]() + END),
     "layer: holes": Bomb("layer", lambda: sparse_0_1(b"%d" % (1 << 30), b"0,512", b"s" * 512) + END),
+    "oci: images with one config": Bomb("oci", lambda: _one_config(3000)),
     "oci: zeros": Bomb("oci", _zeros_in_a_layer),
     "qcow2: entries that share a cluster": Bomb("qcow2", lambda: _shared_clusters(0)),
     "qcow2: entries that share a compressed cluster": Bomb("qcow2", lambda: _shared_clusters(COMPRESSED)),

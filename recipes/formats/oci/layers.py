@@ -95,8 +95,10 @@ def apply(tree: Tree, members: Sequence[Member], name: str) -> None:
             yield member
 
     tar_read.extend(tree, resolved(), name)
-    for left in [each for each in tree.root.children if each.startswith(_AUFS)]:
-        tree.remove(left)
+    # Of this layer: to look at all names at the root, for each of hundreds of layers, takes seconds.
+    left = {part for member in files if _AUFS in member.path for part in member.path.split(b"/")}
+    for name_at_root in [each for each in left & tree.root.children.keys() if each.startswith(_AUFS)]:
+        tree.remove(name_at_root)
 
 
 def _whiteout(tree: Tree, path: bytes) -> bool:

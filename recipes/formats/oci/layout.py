@@ -33,6 +33,8 @@ T = TypeVar("T")
 _DEPTH_LIMIT = 8
 #: What overlayfs takes (fs/overlayfs/params.h, OVL_MAX_STACK); docker stops at 125.
 _LAYER_LIMIT = 500
+#: Bytes of all documents that are read on the way to one image. Thousands of entries may name the same large one.
+_DOCUMENTS_LIMIT = 4 * JSON_LIMIT
 
 #: How docker and its imitators name a config for its digest. Others take any name.
 _CONFIG_NAME = re.compile(r"(?:blobs/sha256/|sha256:)?([0-9a-f]{64})(?:\.json)?")
@@ -216,6 +218,8 @@ class _Search:
         #: What was met and is not for the machine.
         self._others: dict[str, None] = {}
         self._seen: set[Digest] = set()
+        #: Bytes of documents that may still be read.
+        self._left = _DOCUMENTS_LIMIT
 
     def run(self) -> _Found:
         if self._files.find("index.json"):
@@ -375,4 +379,7 @@ class _Search:
     def _read(self, blob: Blob, name: str) -> bytes:
         if blob.size > JSON_LIMIT:
             raise LimitExceeded(f"{self._path}: {name}: {blob.size} bytes, and documents have at most {JSON_LIMIT}")
+        self._left -= blob.size
+        if self._left < 0:
+            raise LimitExceeded(f"{self._path}: its images have documents of more than {_DOCUMENTS_LIMIT} bytes in all")
         return os.pread(blob.fd, blob.size, blob.offset)

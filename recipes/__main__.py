@@ -173,7 +173,7 @@ def _declare_digest(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_digest)
 
 
-_ROOT = "the root file system in a RAW disk, a tarball or an archive of a container image"
+_ROOT = "the root file system in a RAW disk, a tarball, an archive of a container image or the folder of a layout"
 #: Each command, what it does, and what declares its arguments.
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
@@ -288,7 +288,7 @@ def _oci(options: argparse.Namespace) -> str:
                 tree,
                 draft,
                 arch=ARCH_ALIASES[options.arch],
-                name=reference(options.name or options.source.name.partition(".")[0].lower()),
+                name=reference(options.name or options.source.resolve().name.partition(".")[0].lower()),
                 compression=options.compression,
                 annotations={},
                 jobs=options.jobs,
@@ -329,7 +329,8 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     from .model import Artifact
 
     destination: Path = options.destination
-    _require_file(options.source)
+    if not (kind in _FOLDERS and options.source.is_dir()):
+        _require_file(options.source)
     require_free(destination, force=options.force)
     draft = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}")
     shown = console(sys.stderr, options.stop) if sys.stderr.isatty() and not options.json else None
@@ -365,6 +366,10 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     if artifact.blkhash:
         text += f"  blkhash {artifact.blkhash.algorithm} {artifact.blkhash.hex}\n"
     return text
+
+
+#: Steps that take the folder of an image layout as well.
+_FOLDERS = ("rootfs", "vhdx", "oci")
 
 
 def _require_file(source: Path) -> None:

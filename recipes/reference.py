@@ -10,6 +10,17 @@ from .model import Digest
 
 SCHEME = "oci://"
 
+
+def is_layout(url: str) -> bool:
+    """Say whether `url` is the folder of an image layout, ``file:///FOLDER/``."""
+    return url.lower().startswith("file://") and url.endswith("/")
+
+
+def serves_by_digest(url: str) -> bool:
+    """Say whether what is at `url` is known by the digest of its manifest: in a registry, or in a layout."""
+    return url.startswith(SCHEME) or is_layout(url)
+
+
 #: The host of Docker Hub as references have it. Requests and credentials go by other names.
 DOCKER_HUB = "docker.io"
 

@@ -15,7 +15,7 @@ import pytest
 
 from recipes.__main__ import COMMANDS, main
 
-from .kit.oci_images import file, folder, tar
+from .kit.oci_images import Layout, file, folder, tar, write_folder
 from .kit.project import MiB, disk
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
@@ -158,6 +158,28 @@ def test_a_root_in_a_folder(step: str, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(words) == 1
     assert "--strip does the same" in capsys.readouterr().err
     assert main([*words, "--strip", "root"]) == 0
+
+
+@pytest.mark.parametrize("step", ["rootfs", "vhdx", "oci"])
+def test_the_folder_of_a_layout(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout()
+    layout.write(tmp_path / "a.tar", layout.image(tar(folder("etc"), file("etc/a"))))
+    write_folder(tmp_path / "a", layout.files)
+    (tmp_path / "empty").mkdir()
+    words = [step, "--arch", "x86_64"]
+    assert main([*words, str(tmp_path / "a.tar"), str(tmp_path / "one")]) == 0
+    # The name that clients call it is the folder's.
+    monkeypatch.chdir(tmp_path / "a")
+    assert main([*words, ".", str(tmp_path / "two")]) == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert main([*words, str(tmp_path / "empty"), str(tmp_path / "three")]) == 1
+    assert "the folder of an image layout, found one without oci-layout" in capsys.readouterr().err
+    blob = next(path for path in (tmp_path / "a/blobs/sha256").iterdir() if path.stat().st_size > 5000)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    assert main([*words, str(tmp_path / "a"), str(tmp_path / "three")]) == 1
+    assert f"expected sha256:{blob.name}, found" in capsys.readouterr().err
 
 
 def test_a_virtual_size_over_the_limit(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from recipes.model import (
     Source,
 )
 from recipes.names import ends_with
-from recipes.reference import Namespace, Reference
+from recipes.reference import Namespace, Reference, is_layout, serves_by_digest
 from recipes.settings import ARCH_ALIASES
 from recipes.units import MAX_SIZE, format_size, parse_size
 
@@ -192,10 +192,14 @@ def _strings(path: tomlpos.Path, value: object) -> Iterator[tuple[tomlpos.Path, 
 
 
 def _certain_kind(url: str) -> Kind | None:
-    if url.startswith(_OCI):
+    if serves_by_digest(url):
         return "oci"
     match = _URL.fullmatch(url)
     return next((kind for kind, ending in _CERTAIN.items() if match and ending.search(match[2])), None)
+
+
+def _looks(url: str, kind: Kind) -> str:
+    return "is an image layout" if is_layout(url) else _LOOKS[kind]
 
 
 class _Reader:
@@ -335,15 +339,15 @@ class _Reader:
             for _, url, kind in certain:
                 # Image archives are called .tar as root file systems are.
                 if kind != declared and (declared, kind) != ("oci", "rootfs"):
-                    self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {_LOOKS[kind]}")
+                    self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {_looks(url, kind)}")
                     break
             return cast("Kind", declared)
         if not certain:
             return "disk"
         _, first, inferred = certain[0]
-        for where, _, kind in certain:
+        for where, url, kind in certain:
             if kind != inferred:
-                self._wrong(where, f"{_LOOKS[kind]}, and {quoted(first)} {_LOOKS[inferred]}")
+                self._wrong(where, f"{_looks(url, kind)}, and {quoted(first)} {_looks(first, inferred)}")
         return inferred
 
     def _derive(self, path: tomlpos.Path, table: dict[str, Any], kind: Kind) -> tuple[str, ...]:
@@ -409,7 +413,7 @@ class _Reader:
             self._wrong(path, "needs a url", key=True)
         elif table["url"] == []:
             self._wrong((*path, "url"), "expected at least one url")
-        from_registry = any(url.startswith(_OCI) for _, url in self._urls(path, table.get("url")))
+        from_registry = any(serves_by_digest(url) for _, url in self._urls(path, table.get("url")))
         if "digest" not in table and "checksums" not in table and not from_registry:
             self._wrong(
                 path,
@@ -430,7 +434,7 @@ class _Reader:
         urls: tuple[tuple[tomlpos.Path, str], ...],
         digest: Digest | None,
     ) -> Digest | None:
-        """Check the ``oci://`` ones of `urls`; return what pins the image, `digest` or the one in a url."""
+        """Check those of `urls` that serve by digest; return what pins the image, `digest` or the one in a url."""
         found = digest
         references = [(where, url) for where, url in urls if url.startswith(_OCI)]
         for where, url in references:
@@ -442,19 +446,23 @@ class _Reader:
             if found is not None and pinned is not None and found != pinned:
                 self._wrong(where, f"is pinned to other bytes than {found}")
             found = found or pinned
-        if references and "checksums" in table:
-            self._wrong(
-                (*path, "checksums"), "is not for oci:// urls: the registry itself says what a tag is", key=True
-            )
-        if references and len(references) < len(urls):
-            other = next(where for where, url in urls if not url.startswith(_OCI))
-            self._wrong(other, "expected oci:// urls only, as the others are: what a registry serves is no file")
-        if references and "size" in table:
-            self._wrong(
-                (*path, "size"), "is not for oci:// urls: the registry itself says how large an image is", key=True
-            )
-        if references and digest is not None and digest.algorithm != "sha256":
-            self._wrong((*path, "digest"), "expected the sha256 of a manifest, which is what registries serve by")
+        served = references or [(where, url) for where, url in urls if is_layout(url)]
+        if not served:
+            return found
+        what, place, places = ("oci:// urls", "registry", "registries")
+        if not references:
+            what, place, places = ("image layouts", "layout", "layouts")
+        for key, why in (
+            ("checksums", "what a tag is" if references else "what it holds"),
+            ("size", "how large an image is"),
+        ):
+            if key in table:
+                self._wrong((*path, key), f"is not for {what}: the {place} itself says {why}", key=True)
+        if len(served) < len(urls):
+            other = next(each for each in urls if each not in served)
+            self._wrong(other[0], f"expected {what} only, as the others are: what a {place} serves is no file")
+        if digest is not None and digest.algorithm != "sha256":
+            self._wrong((*path, "digest"), f"expected the sha256 of a manifest, which is what {places} serve by")
         return found
 
     def _url(self, path: tomlpos.Path, url: str, *, moving: bool | None) -> None:
@@ -472,7 +480,10 @@ class _Reader:
             self._wrong(path, f"{quoted(url)} is not a url: {error}")
             return
         folder, name, query = match.groups(default="")
-        if not name:
+        if not name and is_layout(url) and moving is not None:
+            if "*" in folder:
+                self._wrong(path, f"* may stand in the file name of an image only, got {quoted(url)}")
+        elif not name:
             self._wrong(path, f"expected the url of a file, got {quoted(url)}, a folder's")
         elif "*" in folder + query or ("*" in name and moving is None):
             self._wrong(path, f"* may stand in the file name of an image only, got {quoted(url)}")

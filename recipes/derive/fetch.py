@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from recipes.cache.receipt import Served
 from recipes.model import Artifact
-from recipes.reference import SCHEME
+from recipes.reference import serves_by_digest
 from recipes.sources import download, oci_fetch
 
 from .recipe import Made, Recipe
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def make(work: Work) -> Made:
     """Download the wrapper; bytes that are not the identity's are never published.
 
-    That of an image from a registry is an archive of its blobs. It is the same for the same manifest, and its own
-    digest is known only once it is there.
+    That of an image from a registry, or from a layout in a folder, is an archive of its blobs. It is the same for the
+    same manifest, and its own digest is known only once it is there.
     """
     identity = work.identity
     urls, part = download.with_mirrors(identity.urls, work.limits.mirrors), work.held.entry.part
     label = f"fetch:{work.image.name}"
-    if urls[0].startswith(SCHEME):
+    if serves_by_digest(urls[0]):
         served = oci_fetch.pull(
             urls,
             part,

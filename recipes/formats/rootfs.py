@@ -109,6 +109,12 @@ def _require_tarball(path: Path) -> None:
 
 
 def _kind(path: Path) -> Kind:
+    if path.is_dir():
+        if oci_layout.is_image(path):
+            return "oci"
+        raise UnsupportedFeature(
+            f"{path}: expected a file, or the folder of an image layout, found one without oci-layout"
+        )
     name = probe.probe(path)
     if name == "tar":
         return "oci" if oci_layout.is_image(path) else "rootfs"

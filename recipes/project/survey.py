@@ -17,7 +17,7 @@ from recipes.errors import LarderError, OfflineError
 from recipes.formats.io.probe import RAW_FORMATS
 from recipes.formats.wrapper import claims
 from recipes.model import DERIVABLE
-from recipes.reference import SCHEME
+from recipes.reference import serves_by_digest
 from recipes.sources import oci_fetch
 from recipes.sources.lists import ListRef
 from recipes.sources.part import Part
@@ -305,7 +305,7 @@ def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
     """Add to `row` what the wrapper says, wherever it is."""
     name = row.image.name
     try:
-        if urls[0].startswith(SCHEME):
+        if serves_by_digest(urls[0]):
             _look_into_registry(space, row, urls)
             return
         remote = Peek(urls, label=name, offline=space.settings.offline)

@@ -271,7 +271,12 @@ def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
     path = Path(url2pathname(parts.path))
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise FetchError("expected a file, found a directory" if path.is_dir() else "not a regular file")
+            if path.is_dir():
+                raise FetchError(
+                    "expected a file, found a folder",
+                    hint='an image layout in a folder is kind = "oci", and its url ends with a slash',
+                )
+            raise FetchError("not a regular file")
         file = path.open("rb", buffering=0)
     except (OSError, ValueError) as error:
         raise FetchError(_cause(error)) from error

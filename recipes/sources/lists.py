@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Self
 from recipes import jsontext
 from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
 from recipes.names import tail
-from recipes.reference import SCHEME, Reference
+from recipes.reference import SCHEME, Reference, is_layout, serves_by_digest
 
-from . import checksums, openpgp, pages, registry
+from . import checksums, layouts, openpgp, pages, registry
 from .manifests import Named
 from .urls import with_mirrors
 
@@ -86,7 +86,8 @@ class ListRef:
     def declared(cls, source: Source) -> Self | None:
         """Return the list that `source` refers to, also where it is pinned; None where it names none.
 
-        For an image in registries that is the tag in the first url; the others serve the same bytes.
+        For an image in registries that is the tag in the first url, and for one in a layout its index.json; the others
+        serve the same bytes.
         """
         if source.checksums is None:
             return cls._tag(source.urls[0])
@@ -101,6 +102,8 @@ class ListRef:
 
     @classmethod
     def _tag(cls, url: str) -> Self | None:
+        if is_layout(url):
+            return cls(url, None, None, _key(url.rstrip("/"), url))
         if not url.startswith(SCHEME):
             return None
         reference = Reference.parse(url)
@@ -111,12 +114,14 @@ class ListRef:
 
     @property
     def is_tag(self) -> bool:
-        """Say whether it is a tag, which a registry resolves."""
-        return self.url.startswith(SCHEME)
+        """Say whether it is a tag, which a registry resolves, or index.json, which does a tag's work for a layout."""
+        return serves_by_digest(self.url)
 
     @property
     def what(self) -> str:
         """Return what it is and where, for messages."""
+        if is_layout(self.url):
+            return f"image layout {self.url}"
         return f"{'tag' if self.is_tag else 'checksum list'} {self.url}"
 
 
@@ -167,6 +172,9 @@ class Lists:
 
     def is_fresh(self, ref: ListRef) -> bool:
         """Say whether upstream confirmed the list so recently that it need not be asked."""
+        if is_layout(ref.url):
+            # It costs nothing to look.
+            return False
         kept = self._kept(ref)
         return kept is not None and 0 <= time.time() - kept.confirmed < self._ttl
 
@@ -238,13 +246,13 @@ class Lists:
         offline: bool,
         progress: Progress,
     ) -> _Kept:
-        data = registry.latest(
-            with_mirrors((ref.url,), mirrors),
-            known=kept.text.encode() if kept else None,
-            label=f"tag {tail(ref.url)}",
-            offline=offline,
-            progress=progress,
-        )
+        urls = with_mirrors((ref.url,), mirrors)
+        data: bytes | None
+        if is_layout(ref.url):
+            data = layouts.latest(urls, label=ref.what, offline=offline, progress=progress)
+        else:
+            known = kept.text.encode() if kept else None
+            data = registry.latest(urls, known=known, label=f"tag {tail(ref.url)}", offline=offline, progress=progress)
         if data is None:
             assert kept is not None, "only what is known can be the same still"
             return replace(kept, confirmed=time.time())

@@ -1,4 +1,4 @@
-"""An image from a registry as one file, the archive that `oci_outline` outlines.
+"""An image from a registry, or from a layout in a folder, as one file, the archive that `oci_outline` outlines.
 
 It is filled from its beginning to its end in place, and after a kill its own bytes tell how far that got: no blob is
 ever on disk twice, and there is nothing beside the archive that could contradict it.
@@ -7,7 +7,8 @@ ever on disk twice, and there is nothing beside the archive that could contradic
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
 
 from recipes.errors import FetchError, ImageError
 from recipes.formats.io import sparse
@@ -15,10 +16,11 @@ from recipes.formats.io.sparse import SparseFile, disk_errors
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import CONFIGS, JSON_LIMIT, Platform
 from recipes.progress import SILENCE
-from recipes.reference import Reference
+from recipes.reference import Reference, is_layout
 
-from . import manifests
+from . import layouts, manifests
 from .download import receive, require_room
+from .http import Client
 from .manifests import Manifest
 from .oci_outline import Outline
 from .part import Section
@@ -26,12 +28,13 @@ from .registry import Registry, reference
 from .retry import first_of, once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from recipes.model import Arch, Digest
     from recipes.progress import Meter, Progress
 
+    from .http import Opener
     from .oci_outline import Member
 
 #: Manifests and indexes that are looked at for one image. Two will do, but for indexes within indexes.
@@ -40,8 +43,8 @@ _MAX_DOCUMENTS = 16
 
 def outline(urls: Sequence[str], *, digest: Digest, arch: Arch, label: str, offline: bool) -> Outline:
     """Return what `pull` would make; each of `urls` is asked once. The errors are those of `pull`."""
-    with Registry(offline=offline) as registry:
-        return _Search(registry, _checked(urls), arch, label, SILENCE, lambda: None, patient=False).run(digest)
+    with _place(urls, arch, offline) as place:
+        return _Search(place, place.checked(urls), arch, label, SILENCE, lambda: None, patient=False).run(digest)
 
 
 def pull(
@@ -54,7 +57,7 @@ def pull(
     progress: Progress,
     label: str,
 ) -> str:
-    """Write the archive of the image with `digest` in the repositories of `urls` to `part`; return who served it.
+    """Write the archive of the image with `digest` in the repositories or layouts `urls` to `part`; return who had it.
 
     `digest` is a manifest's, or an index's that has a manifest for `arch`. All bytes are verified. On success the
     archive is whole and on the disk; otherwise what is there is left for the next call to resume. `part` must be this
@@ -63,9 +66,9 @@ def pull(
     Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace; an ImageError where the image
     is none for `arch`.
     """
-    urls = _checked(urls)
-    with Registry(offline=offline) as registry, progress.meter(label) as meter:
-        search = _Search(registry, urls, arch, label, progress, lambda: meter.advance(0), patient=True)
+    with _place(urls, arch, offline) as place, progress.meter(label) as meter:
+        urls = place.checked(urls)
+        search = _Search(place, urls, arch, label, progress, lambda: meter.advance(0), patient=True)
         archive = search.run(digest)
         meter.expect(sum(member.descriptor.size for member in archive.members))
         require_room(part.parent, archive.size - (sparse.allocated(part) if part.exists() else 0), label)
@@ -75,17 +78,68 @@ def pull(
         served = search.served
         for member in archive.members:
             _pwrite(part, member.header, member.start - len(member.header))
-            served = _blob(registry, part, member, _preferring(served, urls), meter, progress, label)
+            served = _blob(place, part, member, _preferring(served, urls), meter, progress, label)
             if member.descriptor == archive.manifest.config:
                 _require_platform(part, member, arch, f"{label}: {served}")
         with SparseFile(part, resume=True) as file:
             file.finish(archive.size)
-        return str(Reference.parse(served).pinned(digest))
+        return place.blob(served, digest)
 
 
-def _checked(urls: Sequence[str]) -> list[str]:
-    """Return `urls`, all of which are references; raise FetchError for what a mirror's prefix made something else."""
-    return [str(reference(url)) for url in urls]
+class _Place(Protocol):
+    """Where images are known by the digests of their manifests."""
+
+    opener: Opener
+
+    def checked(self, urls: Sequence[str]) -> list[str]:
+        """Return `urls`, all of which are of this kind; raise FetchError for what a mirror's prefix made of one."""
+
+    def document(self, url: str, digest: Digest) -> bytes:
+        """Return the manifest or index with `digest`, verified."""
+
+    def blob(self, url: str, digest: Digest) -> str:
+        """Return the url of what has `digest`, for `opener`."""
+
+
+class _Registries:
+    def __init__(self, registry: Registry) -> None:
+        self.opener: Opener = registry
+        self._registry = registry
+
+    def checked(self, urls: Sequence[str]) -> list[str]:
+        return [str(reference(url)) for url in urls]
+
+    def document(self, url: str, digest: Digest) -> bytes:
+        return self._registry.manifest(Reference.parse(url).pinned(digest))
+
+    def blob(self, url: str, digest: Digest) -> str:
+        return str(Reference.parse(url).pinned(digest))
+
+
+class _Layouts:
+    def __init__(self, client: Client, arch: Arch) -> None:
+        self.opener: Opener = client
+        self._client = client
+        self._arch = arch
+
+    def checked(self, urls: Sequence[str]) -> list[str]:
+        return [url if url.endswith("/") else f"{url}/" for url in urls]
+
+    def document(self, url: str, digest: Digest) -> bytes:
+        return layouts.document(self._client, url, digest, self._arch)
+
+    def blob(self, url: str, digest: Digest) -> str:
+        return layouts.blob(url, digest)
+
+
+@contextmanager
+def _place(urls: Sequence[str], arch: Arch, offline: bool) -> Iterator[_Place]:
+    if is_layout(urls[-1]):
+        with Client(offline=offline) as client:
+            yield _Layouts(client, arch)
+    else:
+        with Registry(offline=offline) as registry:
+            yield _Registries(registry)
 
 
 def _preferring(first: str, urls: Sequence[str]) -> list[str]:
@@ -97,7 +151,7 @@ class _Search:
 
     def __init__(
         self,
-        registry: Registry,
+        place: _Place,
         urls: Sequence[str],
         arch: Arch,
         label: str,
@@ -106,7 +160,7 @@ class _Search:
         *,
         patient: bool,
     ) -> None:
-        self._registry = registry
+        self._place = place
         self._urls = urls
         self._arch = arch
         self._label = label
@@ -143,7 +197,7 @@ class _Search:
         self._documents += 1
 
         def attempt(url: str) -> bytes:
-            data = self._registry.manifest(Reference.parse(url).pinned(digest))
+            data = self._place.document(url, digest)
             self.served = url
             return data
 
@@ -167,7 +221,7 @@ class _Share:
 
 
 def _blob(
-    registry: Registry,
+    place: _Place,
     part: Path,
     member: Member,
     urls: Sequence[str],
@@ -175,12 +229,12 @@ def _blob(
     progress: Progress,
     label: str,
 ) -> str:
-    """Fill in one blob; return the one of `urls` whose repository served it."""
+    """Fill in one blob; return the one of `urls` that served it."""
     blob = member.descriptor
-    pinned = {str(Reference.parse(url).pinned(blob.digest)): url for url in urls}
+    pinned = {place.blob(url, blob.digest): url for url in urls}
     with Section(part, blob.digest, start=member.start, size=blob.size) as section:
         served = receive(
-            registry, section, list(pinned), size=blob.size, meter=_Share(meter), progress=progress, label=label
+            place.opener, section, list(pinned), size=blob.size, meter=_Share(meter), progress=progress, label=label
         )
     return pinned[served]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.progress import SILENCE
-from recipes.reference import Reference
+from recipes.reference import SCHEME, Reference
 
 from .http import Client
 from .manifests import Named
@@ -48,7 +48,8 @@ def _repinned(source: Source, arch: Arch, named: Named) -> Source:
         return source
     # A pin that is not in the url is in `digest`.
     urls = tuple(
-        f"{url.rpartition('@')[0]}@{named.digest}" if Reference.parse(url).digest else url for url in source.urls
+        f"{url.rpartition('@')[0]}@{named.digest}" if url.startswith(SCHEME) and Reference.parse(url).digest else url
+        for url in source.urls
     )
     return source._replace(urls=urls, digest=named.digest)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from recipes.errors import ChecksumError
 from recipes.model import Identity
 from recipes.names import tail, with_tail
-from recipes.reference import SCHEME, Reference
+from recipes.reference import SCHEME, Reference, is_layout
 
+from .layouts import require_one
 from .lists import ListRef
 from .manifests import Manifest, Named
 from .oci_outline import Outline
@@ -40,6 +41,8 @@ def resolve(image: Image, lists: Lists) -> Identity:
 
 
 def _named(source: Source, arch: Arch, named: Named) -> Identity:
+    if is_layout(source.urls[0]):
+        require_one(named, arch, source.urls[0])
     digest = named.digest_for(arch, source.urls[0])
     size = Outline.of(named.document, named.data).size if isinstance(named.document, Manifest) else None
     return Identity(_pinned(source.urls, digest), digest, size)

@@ -70,6 +70,20 @@ def test_images_in_registries(folder: Path) -> None:
     assert (images["pinned"].vhdx_size, images["pinned"].compression) == (64 << 30, "zstd")
 
 
+def test_image_layouts(folder: Path) -> None:
+    (folder / "images.toml").write_text(f"""
+        [images.floating.x86_64]
+        url = "file:///srv/layout/"
+        [images.pinned.x86_64]
+        url = ["file:///srv/layout/", "file:///mnt/layout/"]
+        digest = "{SHA256}"
+    """)
+    images = load(Path("images.toml")).images
+    floating, pinned = images["floating"]["x86_64"], images["pinned"]["x86_64"]
+    assert (floating.kind, floating.source.digest) == ("oci", None)
+    assert (pinned.kind, str(pinned.source.digest)) == ("oci", SHA256)
+
+
 def test_all_that_can_be_said(folder: Path) -> None:
     (folder / "keys").mkdir()
     (folder / "keys" / "a.asc").touch()
@@ -165,6 +179,8 @@ URL = "expected a url that begins with https://, http://, file:/// or oci://"
 LIST_URL = "expected a url that begins with https://, http:// or file:///"
 PREFIX = "expected the beginning of http, https or file urls, up to and with a slash"
 NAME = "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit"
+LAYOUT = "[images.a.x86_64]\nurl = 'file:///layout/'\n"
+PINNED_ONLY = f"digest = '{SHA256}'\n"
 TARBALL = VALID.replace("a.img", "a.tar")
 STRIP = "images.a.x86_64.strip: expected the folder in the tarball that is the root, such as root.x86_64, got "
 LIST = 'checksums = "https://h.example/LIST"\n'
@@ -182,6 +198,31 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ("[§images]", "images: no image is declared; expected a table such as [images.debian]"),
         ("[images.§a]", "images.a: has no architecture; expected a table such as [images.a.x86_64]"),
         ("[images]\n§a.title = 'b'", "images.a: has no architecture; expected a table such as [images.a.x86_64]"),
+        # Image layouts.
+        (
+            f"{LAYOUT}§checksums = 'https://h.example/LIST'",
+            "images.a.x86_64.checksums: is not for image layouts: the layout itself says what it holds",
+        ),
+        (
+            f"{LAYOUT}§size = 1",
+            "images.a.x86_64.size: is not for image layouts: the layout itself says how large an image is",
+        ),
+        (
+            f"{LAYOUT}digest = §'sha512:{'0' * 128}'",
+            "images.a.x86_64.digest: expected the sha256 of a manifest, which is what layouts serve by",
+        ),
+        (
+            f"[images.a]\nkind = §'disk'\n{LAYOUT}",
+            'images.a.kind: contradicts "file:///layout/", which is an image layout',
+        ),
+        (
+            "[images.a.x86_64]\nurl = ['file:///layout/', §'file:///a']\n",
+            "images.a.x86_64.url[1]: expected image layouts only, as the others are: what a layout serves is no file",
+        ),
+        (
+            f"[images.a.x86_64]\nurl = §'https://h.example/layout/'\n{PINNED_ONLY}",
+            'images.a.x86_64.url: expected the url of a file, got "https://h.example/layout/", a folder\'s',
+        ),
         # Unknown keys.
         (f"{VALID}[§imags]", "imags: unknown key; did you mean images?"),
         (f"{VALID}[§zzz]", "zzz: unknown key; expected cache, mirrors or images"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.kit.oci_images import Layout, file, tar, write_folder
 from tests.kit.registries import AMD64, ARM64, Document, Fake, image, index, layer
 from tests.kit.servers import Exchange, Server, misbehaving
 
@@ -59,6 +60,35 @@ class Upstream:
             assert member
             document: dict[str, Any] = json.loads(member.read())
             return document
+
+
+def test_a_layout_in_a_folder(project: Project) -> None:
+    layout = Layout()
+
+    def write(*entries: dict[str, Any]) -> None:
+        layout.write(project.upstream / "a.tar", *entries)
+        write_folder(project.upstream / "layout", layout.files)
+
+    url = f"{(project.upstream / 'layout').as_uri()}/"
+    project.declared["a"] = {"derive": ["rootfs"], "source": {"url": url}}
+    project.declared["b"] = {
+        "kind": "oci",
+        "derive": ["rootfs"],
+        "source": {"url": url.rstrip("/"), "digest": f"sha256:{'0' * 64}"},
+    }
+    project.write()
+    write(layout.image(tar(file("etc/one"))))
+    project.ok("rootfs:a", LARDER_OFFLINE="1")
+    assert project.files("a") == {"rootfs.tar", "rootfs.json"}
+    assert "sha256" in project.receipt("a", "rootfs")["identity"]["digest"]
+    assert all(name.startswith("_sums:") for name in project.executed("rootfs:a"))
+    # What is in it is seen at once.
+    write(layout.image(tar(file("etc/two"))))
+    assert "rootfs:a" in project.executed("rootfs:a")
+    result = project.doit("rootfs:b")
+    assert result.status == 1
+    assert "found a folder" in result.out
+    assert "its url ends with a slash" in result.out
 
 
 @pytest.fixture

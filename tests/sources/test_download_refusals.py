@@ -424,7 +424,7 @@ class TestFiles:
         ("url", "message"),
         [
             ("file://{folder}/none.img", "no such file or directory"),
-            ("file://{folder}", "found a directory"),
+            ("file://{folder}", "found a folder"),
             ("file://nas{folder}/disk.img", "names the host nas"),
             ("file:///dev/zero", "not a regular file"),
             ("file:///a%00b", "null"),

@@ -17,7 +17,7 @@ from recipes import declare
 from recipes.console import console
 from recipes.declare import tomledit, tomlpos
 from recipes.errors import DeclarationError, LarderError
-from recipes.reference import SCHEME, Reference
+from recipes.reference import SCHEME, Reference, is_layout
 from recipes.sources import repin
 from recipes.sources.lists import ListRef
 from recipes.sources.urls import with_mirrors
@@ -119,9 +119,9 @@ def _latest(space: Workspace, images: Collection[Image], progress: Console) -> t
 def _is_followed(image: Image) -> bool:
     """Say whether the declaration names a list or a tag, without a look at the keyring."""
     source = image.source
-    return source.checksums is not None or (
-        source.urls[0].startswith(SCHEME) and Reference.parse(source.urls[0]).tag is not None
-    )
+    url = source.urls[0]
+    tagged = url.startswith(SCHEME) and Reference.parse(url).tag is not None
+    return source.checksums is not None or tagged or is_layout(url)
 
 
 def _refresh(space: Workspace, images: Collection[Image], progress: Console) -> dict[Image, LarderError]:

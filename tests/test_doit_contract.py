@@ -15,8 +15,10 @@ from doit.task import Task
 from doit.tools import result_dep
 
 from recipes.graph.database import WriteThrough
+from recipes.graph.run import _Worker
 
 if TYPE_CHECKING:
+    import queue
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -94,6 +96,17 @@ def test_failures_carry_their_message() -> None:
 
 def test_threads_of_the_runner_can_be_told_from_others() -> None:
     assert issubclass(MThreadRunner.DaemonThread, threading.Thread)
+
+
+def test_threads_of_the_runner_end_when_there_is_nothing_more_to_do() -> None:
+    """They are made by the class that is named there, with the queue of their tasks first; None in it ends one."""
+    runner = MThreadRunner(None, None)
+    jobs: queue.Queue[None] = MThreadRunner.Queue()
+    worker = _Worker(target=runner.execute_task_subprocess, args=(jobs, MThreadRunner.Queue(), object))
+    worker.start()
+    worker.jobs.put(None)
+    worker.join(20)
+    assert not worker.is_alive()
 
 
 class TestWriteThrough:

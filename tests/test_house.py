@@ -19,6 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes", "recipes.errors", "recipes.jsontext", "recipes.names", "recipes.units"),
     ("recipes.model", "recipes.progress"),
     ("recipes.console", "recipes.reference", "recipes.settings"),
+    ("recipes.interruption",),
     ("recipes.formats",),
     ("recipes.formats.io",),
     ("recipes.formats.codec",),

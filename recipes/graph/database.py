@@ -8,17 +8,13 @@ cache, so that every checkout shares it, and it may be lost at any time: receipt
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from doit.dependency import DatabaseException, SqliteDB
 from doit.exceptions import InvalidCommand
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 _BUSY_MILLISECONDS = 60_000
 #: The field that doit sets last when it saves a task (doit.dependency.Dependency.save_success).
@@ -134,13 +130,3 @@ def _is_sqlite(path: Path) -> bool:
         return True
     with path.open("rb") as file:
         return file.read(16) in (b"", b"SQLite format 3\0")
-
-
-def raise_on_sigterm() -> None:
-    """Make SIGTERM end a run as Ctrl-C does, with clean-up: CI systems cancel with it."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with suppress(ValueError):  # only the main thread may set handlers; an embedding program keeps its own
-        signal.signal(signal.SIGTERM, interrupt)

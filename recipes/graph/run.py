@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from doit.cmdparse import CmdOption
 from doit.exceptions import InvalidCommand
 from doit.runner import MThreadRunner
 
+from recipes import interruption
 from recipes.cache import usage
 from recipes.derive import engine
 from recipes.derive.engine import RECIPES
@@ -26,18 +28,19 @@ from recipes.project import workspace
 
 from . import arguments
 from .commands.command import INTERRUPTED
-from .database import raise_on_sigterm
 from .tasks.optional import OptionTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from queue import SimpleQueue
 
     from doit.task import Task
 
+    from recipes.interruption import Interruption
     from recipes.model import Image
 
-#: How long a thread that was told to stop may take to clean up.
-_STOP_SECONDS = 10.0
+#: Seconds that all threads together may take to clean up, once they were told to stop.
+_STOP_SECONDS = 0.5
 #: Groups whose tasks a pattern names only where it begins with the group's name.
 _ACTS = ("clone", "push")
 _FRESH = {
@@ -81,7 +84,10 @@ class Run(DoitRun):  # type: ignore[misc]
         if not workspace.is_open():
             return self._run(options)
         arguments.require_asked()
-        raise_on_sigterm()
+        with interruption.heard(workspace.stop, farewell="interrupted; the same command goes on from here") as heard:
+            return self._execute_heard(options, heard)
+
+    def _execute_heard(self, options: dict[str, Any], heard: Interruption) -> int:
         if self._fresh:
             workspace.current().lists.expire()
         tasks = {task.name: task for task in self.task_list}
@@ -97,8 +103,9 @@ class Run(DoitRun):  # type: ignore[misc]
                 _remember(named)
             return self._run(options)
         except KeyboardInterrupt:
-            _stop_threads()
-            sys.stderr.write("larder: interrupted; the same command goes on from here\n")
+            if not _stop_threads():
+                heard.end()
+            heard.bid_farewell()
             return INTERRUPTED
         except LarderError as error:
             sys.stderr.write(f"larder: {error}\n")
@@ -107,6 +114,7 @@ class Run(DoitRun):  # type: ignore[misc]
             _tidy(named)
 
     def _run(self, options: dict[str, Any]) -> int:
+        MThreadRunner.Child = _Worker
         status: int = super()._execute(**options)
         return status
 
@@ -260,9 +268,23 @@ def _tidy(named: dict[str, Task]) -> None:
             continue
 
 
-def _stop_threads() -> None:
-    """Let the threads of doit's runner put down what they are doing; doit only abandons them."""
-    workspace.current().stop.set()
-    for thread in threading.enumerate():
-        if isinstance(thread, MThreadRunner.DaemonThread):
-            thread.join(_STOP_SECONDS)
+def _stop_threads() -> bool:
+    """Let the threads of doit's runner put down what they are doing, which doit only abandons; say whether they did."""
+    workspace.stop()
+    workers = [thread for thread in threading.enumerate() if isinstance(thread, _Worker)]
+    for worker in workers:
+        # That there is nothing more to do; one that waits for its next task would wait for good.
+        worker.jobs.put(None)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    return not any(worker.is_alive() for worker in workers)
+
+
+class _Worker(MThreadRunner.DaemonThread):  # type: ignore[misc]
+    """A thread of doit's runner that can be told that there is nothing more to do."""
+
+    def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        super().__init__(target=target, args=args)
+        #: Where it gets its tasks from; None ends it.
+        self.jobs: SimpleQueue[None] = args[0]

@@ -89,6 +89,12 @@ def is_open() -> bool:
     return _current is not None
 
 
+def stop() -> None:
+    """Tell all work of this process to stop."""
+    if _current is not None:
+        _current.stop.set()
+
+
 def open_workspace(here: Path) -> Workspace:
     """Open the workspace of the dodo.py in the folder `here`.
 

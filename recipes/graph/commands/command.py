@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from doit.cmd_base import DoitCmdBase
 from doit.exceptions import InvalidCommand
 
+from recipes import interruption
 from recipes.console import tell
 from recipes.graph import arguments
 from recipes.project import workspace
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "for scripts: print JSON"}
 #: Exit status of a command that could be tried, and whose answer is no.
 FAILED = 1
-#: Exit status after Ctrl-C, as shells have it.
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = interruption.STATUS
 
 
 class CacheCommand(DoitCmdBase):  # type: ignore[misc]
@@ -32,12 +32,13 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and do what the command is for."""
         arguments.watch()
-        try:
-            status: int = super().execute(params, args)
-        except KeyboardInterrupt:
-            sys.stderr.write("larder: interrupted\n")
-            return INTERRUPTED
-        return status
+        with interruption.heard(workspace.stop) as heard:
+            try:
+                status: int = super().execute(params, args)
+            except KeyboardInterrupt:
+                heard.bid_farewell()
+                return INTERRUPTED
+            return status
 
     def space(self) -> Workspace:
         """Return the workspace of the project."""

@@ -3,7 +3,7 @@
 The first signal sets what meters look at, and raises KeyboardInterrupt in the main thread. Work that hears of it cleans
 up. What does not within `GRACE` seconds, a thread that waits for a server, an fsync, a long step of C code, ends with
 the process; a second signal ends that at once. Both are a kill, and what a kill leaves costs the next run nothing but
-time: see the crash model in recipes/store.py.
+time: see the crash model in recipes/cache/store.py.
 
 Python calls signal handlers in the main thread, once that executes bytecode again, which may be never. So a thread
 listens as well, where the handler in C writes the number of each signal (signal.set_wakeup_fd).

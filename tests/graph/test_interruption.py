@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock
 
-from tests.graph.project import DOIT, Project, disk, sha256
-from tests.servers import misbehaving
+from tests.kit.project import DOIT, Project, disk, sha256
+from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.servers import Exchange
+    from tests.kit.servers import Exchange
 
 #: Seconds within which an interrupted process ends, with a lot to spare: it takes less than one of its own.
 SOON = 8.0
@@ -39,7 +39,7 @@ def deaf():
 #: So is the flush of what is made, not the one of what is written while the project is loaded.
 DEAF_FSYNC = """
 import os
-from recipes.store import Held
+from recipes.cache.store import Held
 temporary = Held.temporary
 def made(*arguments):
     os.fsync = lambda fd: deaf()
@@ -212,7 +212,7 @@ def test_commands(project: Project, tmp_path: Path, number: signal.Signals, comm
     project.declare("a", disk("a"))
     project.ok("raw:a")
     project.hook(
-        DEAF.format(mark=str(mark)) + "from recipes.graph.command import CacheCommand\n"
+        DEAF.format(mark=str(mark)) + "from recipes.graph.commands.command import CacheCommand\n"
         "space = CacheCommand.space\n"
         "def deaf_space(self):\n    deaf()\n    return space(self)\n"
         "CacheCommand.space = deaf_space"

@@ -54,21 +54,26 @@ def main() -> int:
 
 def _costly(targets: list[Target], options: argparse.Namespace) -> int:
     """Search on each target for its part of the time; return 1 where one exceeds what it is allowed."""
-    lines = [HEADER_OF_COSTS]
+    _say(HEADER_OF_COSTS)
     wrong = False
     for target in targets:
         with Search(target, options.seed) as search:
             for _ in until(time.monotonic() + 60 * options.minutes / len(targets)):
                 search.step()
-        lines.append(str(search.found))
+        _say(str(search.found))
         for number, (said, data) in enumerate(search.found.findings):
             wrong = True
             options.keep.mkdir(parents=True, exist_ok=True)
             kept = options.keep / f"costly-{target.name}-{options.seed}-{number}"
             kept.write_bytes(data)
-            lines.append(f"\n{kept}: {said}\n")
-    sys.stdout.write("\n".join(lines) + "\n")
+            sys.stderr.write(f"{kept}: {said}\n")
     return int(wrong)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    # It takes minutes to the next one.
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Specification: Linux, Documentation/filesystems/ext4/journal.rst and, where that
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,6 +68,8 @@ class Replayed(Disk):
     block_size: int
     #: Block of the file system -> where in it, in bytes, the journal has what belongs there.
     moved: dict[int, int]
+    #: The blocks of the file system that are replayed, in ascending order.
+    order: list[int]
     #: Of these, those whose first 4 bytes are the journal's magic, which the journal replaces by zeros.
     escaped: frozenset[int]
     #: Where the file system has those 4 bytes for certain: in the journal's superblock.
@@ -87,11 +89,8 @@ class Replayed(Disk):
         """Yield offset and length of the pieces that make up a range, neighbours together."""
         size = self.block_size
         first, last = offset // size, -(-(offset + length) // size)
-        # Whichever is less: a run of blocks can be long, and what is replayed is mostly little.
-        if last - first > len(self.moved):
-            touched = sorted(block for block in self.moved if first <= block < last)
-        else:
-            touched = [block for block in range(first, last) if block in self.moved]
+        # Neither the blocks of a long run nor all that is replayed, one after the other: both may be any number.
+        touched = self.order[bisect_left(self.order, first) : bisect_left(self.order, last)]
         end = offset + length
         at = offset
         for block in touched:
@@ -225,6 +224,7 @@ class _Journal:
             disk.name,
             self.block_size,
             {number: self.offset(block.position) for number, block in moved.items()},
+            sorted(moved),
             frozenset(number for number, block in moved.items() if block.escaped),
             self.offset(0),
         )

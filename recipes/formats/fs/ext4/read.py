@@ -95,7 +95,7 @@ class _Reader:
         self._directories = {ROOT_INODE}
 
     def root(self, spend: Callable[[int], None]) -> Node:
-        """Return the root directory with all that is below it; `spend` is told what names and attributes weigh.
+        """Return the root directory with all that is below it; `spend` is told what that weighs.
 
         Level by level, and each in the order of its inodes: so inode tables are read forwards and in large pieces.
         """
@@ -122,7 +122,7 @@ class _Reader:
             level = []
             for inode in inodes(self._volume, sorted(places)):
                 node = nodes[inode.number] = self._node(inode)
-                spend(256 * len(node.xattrs))
+                spend(256 * len(node.xattrs) + (0 if isinstance(node.data, bytes) else 128 * len(node.data)))
                 self._put(inode.number, node, places[inode.number])
                 if node.is_dir:
                     level.append((inode, node, places[inode.number][0][2]))

@@ -229,7 +229,8 @@ class _Search:
         else:
             raise UnsupportedFeature(
                 f"{self._path}: expected a container image, found neither index.json (an OCI image layout) nor "
-                "manifest.json (an archive of docker save)"
+                "manifest.json (an archive of docker save)",
+                hint='a root file system in a tarball is kind = "rootfs"',
             )
         wanted = f"{self._path}: expected an image for {Platform.of(self._arch)}"
         if not found:

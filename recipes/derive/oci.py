@@ -25,7 +25,9 @@ def make(work: Work) -> Made:
     from recipes.formats.tar import read as tar_read
 
     path, receipt = work.input()
-    with tar_read.load(path) as tree:
+    with work.progress.meter(f"oci:{work.image.name}: reading") as meter:
+        loaded = tar_read.load(path, meter=meter)
+    with loaded as tree:
         oci_archive.write(
             tree,
             work.temporary,

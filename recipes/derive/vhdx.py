@@ -25,7 +25,9 @@ def make(work: Work) -> Made:
 
     path, receipt = work.input()
     label = f"vhdx:{work.image.name}"
-    with tar_read.load(path) as tree:
+    with work.progress.meter(f"vhdx:{work.image.name}: reading") as meter:
+        loaded = tar_read.load(path, meter=meter)
+    with loaded as tree:
         write_vhdx(tree, work.temporary, size=work.image.vhdx_size, volume="", progress=work.progress, label=label)
     digest = digest_of(work.temporary, "sha256")
     return Made(work.temporary, Artifact(digest=digest), receipt.content)

@@ -60,10 +60,13 @@ def open_tree(
         if strip and kind != "rootfs":
             raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
         if kind == "disk":
-            return _checked(disk_tree.load(path, stored=stored), stored or data_size(path), path)
+            with progress.meter(f"{label}: reading") as meter:
+                tree = disk_tree.load(path, stored=stored, meter=meter)
+            return _checked(tree, stored or data_size(path), path)
         if kind == "rootfs":
             _require_tarball(path)
-            tree = tar_read.load(path, stored=stored, strip=os.fsencode(strip))
+            with progress.meter(f"{label}: reading") as meter:
+                tree = tar_read.load(path, stored=stored, strip=os.fsencode(strip), meter=meter)
             return _checked(tree, stored or path.stat().st_size, path, archive=not strip)
         with oci_layout.open_image(path, arch=arch) as image:
             tree = layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)

@@ -6,11 +6,12 @@ import io
 import json
 import random
 import tarfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
+from recipes.errors import CorruptImage, Interrupted, LimitExceeded, UnsupportedFeature
 from recipes.formats import rootfs
 from recipes.formats.io import bounds, sparse
 from recipes.formats.io.sparse import data_size
@@ -19,16 +20,24 @@ from tests.kit import ext4_images
 from tests.kit.oci_images import Layout, docker_archive, entry, file, folder, hardlink, symlink, tar, write_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from recipes.formats.tree.tree import Tree
     from recipes.model import Kind
+    from recipes.progress import Progress
 
 MiB = 1 << 20
 
 
-def load(path: Path, kind: Kind | None = None, strip: str = "", *, stored: int | None = None) -> Tree:
+def load(
+    path: Path,
+    kind: Kind | None = None,
+    strip: str = "",
+    *,
+    stored: int | None = None,
+    progress: Progress = SILENCE,
+) -> Tree:
     return rootfs.open_tree(
         path,
         kind=kind,
@@ -37,7 +46,7 @@ def load(path: Path, kind: Kind | None = None, strip: str = "", *, stored: int |
         scratch=lambda: path.with_name("scratch"),
         jobs=1,
         limit=2 << 40,
-        progress=SILENCE,
+        progress=progress,
         label="",
         stored=stored,
     )
@@ -242,3 +251,45 @@ class TestStrip:
         ext4_images.make(tmp_path / "input", 4 * MiB)
         with pytest.raises(UnsupportedFeature, match="a folder to strip is for a tarball"):
             load(tmp_path / "input", strip="root")
+
+
+class Stopped:
+    """The progress of a run that was told to stop: what is read says so as soon as it looks."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def note(self, message: str) -> None:
+        pass
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Stopped]:
+        self.labels.append(label)
+        yield self
+
+    def expect(self, total: int | None) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        if self.labels[-1].endswith(": reading"):
+            raise Interrupted("told to stop")
+
+
+@pytest.mark.parametrize("kind", ["disk", "rootfs", "oci"])
+def test_reading_many_names_can_be_stopped(kind: Kind, tmp_path: Path) -> None:
+    path, names = tmp_path / "input", [f"usr/{folder}/{name}" for folder in range(10) for name in range(100)]
+    match kind:
+        case "disk":
+            for name in names:
+                (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "root" / name).touch()
+            ext4_images.make(path, 16 * MiB, "-d", str(tmp_path / "root"))
+        case "rootfs":
+            path.write_bytes(tar(*map(file, names)))
+        case "oci":
+            layout = Layout()
+            layout.write(path, layout.image(tar(*map(file, names))))
+    with pytest.raises(Interrupted):
+        load(path, kind, progress=Stopped())
+    with load(path, kind) as tree:
+        assert tree.find(b"usr/9/99")

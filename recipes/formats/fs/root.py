@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from recipes.errors import StoreError, UnsupportedFeature
 from recipes.formats.io.sparse import data_size
 from recipes.formats.tree.tree import Tree, show
+from recipes.progress import SILENT_METER
 
 from . import partitions
 from . import table as filesystems
@@ -16,6 +17,8 @@ from .ext4.read import Ext4
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from recipes.progress import Meter
 
     from .partitions import Partition
 
@@ -50,10 +53,11 @@ class _Candidate(NamedTuple):
         return f"{what} ({', '.join(details)})"
 
 
-def load(path: Path, *, stored: int | None = None) -> Tree:
+def load(path: Path, *, stored: int | None = None, meter: Meter = SILENT_METER) -> Tree:
     """Return the root file system of the RAW disk at `path`. The tree keeps the file open: use it as a context manager.
 
-    `stored` are the bytes that it was made of, where that is known: by default its own, without holes.
+    `stored` are the bytes that it was made of, where that is known: by default its own, without holes. `meter` is told
+    that it goes on, see `Tree.told`.
 
     The root is, in this order: the file system of a disk without a partition table; the first partition with the type
     of a root partition and with a file system that is read (ext2, ext3, ext4); the largest of those with such a file
@@ -67,7 +71,8 @@ def load(path: Path, *, stored: int | None = None) -> Tree:
         try:
             tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
             file = tree.keep(path.open("rb", buffering=0))
-            _root(file.fileno(), path).fill(tree)
+            with tree.told(meter):
+                _root(file.fileno(), path).fill(tree)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}") from error
         undo.pop_all()

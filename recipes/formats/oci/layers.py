@@ -65,10 +65,11 @@ def flatten(
             with progress.meter(label, sum(layer.blob.size for layer in image.layers)) as meter:
                 tars = _Tars(image, tree, scratch, jobs, content_limit(image.stored, limit), meter)
                 share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
-            for number in range(len(image.layers)):
-                fd, offset, size = tars.done[number]
-                name = tars.name(number)
-                apply(tree, list(tar_read.members(fd, size, name, offset=offset, spend=tree.spend)), name)
+            with progress.meter(f"{label}: reading") as meter, tree.told(meter):
+                for number in range(len(image.layers)):
+                    fd, offset, size = tars.done[number]
+                    name = tars.name(number)
+                    apply(tree, list(tar_read.members(fd, size, name, offset=offset, spend=tree.spend)), name)
             undo.pop_all()
             return tree
     except OSError as error:

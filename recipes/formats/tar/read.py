@@ -25,6 +25,7 @@ from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedF
 from recipes.formats.io.bounds import NAME_WEIGHT
 from recipes.formats.tree import posix_acl
 from recipes.formats.tree.tree import PATH_MAX, Extent, Node, Tree, show, split
+from recipes.progress import SILENT_METER
 
 from . import header as tar_header
 from . import pax
@@ -34,6 +35,8 @@ from .header import BLOCK, FIELDS, MAX_EXTENDED, number, padding, parse_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+    from recipes.progress import Meter
 
 #: Bytes of the largest file: what ext4 holds in blocks of 4 KiB.
 MAX_FILE_SIZE = 1 << 44
@@ -85,18 +88,21 @@ class Member(NamedTuple):
     link: bytes
 
 
-def load(path: Path, *, stored: int | None = None, strip: bytes = b"") -> Tree:
+def load(path: Path, *, stored: int | None = None, strip: bytes = b"", meter: Meter = SILENT_METER) -> Tree:
     """Return what extracting the uncompressed archive at `path` gives; the tree keeps the file open.
 
     `stored` are the bytes that it was made of, where it was compressed. Where `strip` names a folder in it, that is the
-    root, and what is outside is not there. Errors: as `members`, `below` and `extend`; OSErrors pass.
+    root, and what is outside is not there. `meter` is told that it goes on, see `Tree.told`.
+
+    Errors: as `members`, `below` and `extend`; OSErrors pass.
     """
     with ExitStack() as undo:
         size = path.stat().st_size
         tree = undo.enter_context(Tree(size if stored is None else stored))
         fd = tree.keep(path.open("rb", buffering=0)).fileno()
         found = members(fd, size, str(path), spend=tree.spend)
-        extend(tree, below(found, strip, str(path)) if strip else found, str(path))
+        with tree.told(meter):
+            extend(tree, below(found, strip, str(path)) if strip else found, str(path))
         undo.pop_all()
     return tree
 

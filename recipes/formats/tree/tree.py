@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from recipes.errors import CorruptImage, LimitExceeded
-from recipes.formats.io.bounds import metadata_limit
+from recipes.formats.io.bounds import NAME_WEIGHT, metadata_limit
+from recipes.progress import SILENT_METER
 from recipes.units import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+    from recipes.progress import Meter
 
 _File = TypeVar("_File")
 
@@ -37,6 +40,8 @@ MAX_UNNAMED = 100_000
 #: two thousand names each, and what is behind them, would cost any time.
 MAX_DETOUR = 1 << 20
 DETOUR_PER_PATH = 16
+#: The weight of what is read, and walked over, from one look to the next at whether to stop: milliseconds of it.
+_TELL_EVERY = 256 * NAME_WEIGHT
 
 
 class Extent(NamedTuple):
@@ -133,6 +138,8 @@ class Tree:
         self._weight = MAX_SIZE if stored is None else metadata_limit(stored)
         self._names = self._unnamed = 0
         self._detour = MAX_DETOUR
+        self._meter = SILENT_METER
+        self._untold = 0
         self._files = ExitStack()
 
     def __enter__(self) -> Self:
@@ -145,8 +152,24 @@ class Tree:
         """Enter `file`, whose data nodes refer to, and leave it when the tree is closed."""
         return self._files.enter_context(file)
 
+    @contextmanager
+    def told(self, meter: Meter) -> Iterator[None]:
+        """Tell `meter` in the body, without bytes, that what is read, and walked over, goes on: so that it can stop."""
+        self._meter = meter
+        try:
+            yield
+        finally:
+            self._meter = SILENT_METER
+
+    def _tick(self, weight: int) -> None:
+        self._untold += weight
+        if self._untold >= _TELL_EVERY:
+            self._untold = 0
+            self._meter.advance(0)
+
     def spend(self, weight: int) -> None:
         """Count the weight of what is being read (`recipes.formats.io.bounds`), or raise LimitExceeded."""
+        self._tick(weight)
         self._weight -= weight
         if self._weight < 0:
             raise LimitExceeded(f"too many files and attributes for an input of {self._stored} bytes")
@@ -235,6 +258,7 @@ class Tree:
                 path = prefix + name
                 if len(path) >= PATH_MAX:
                     raise LimitExceeded(f"{show(path)}: a path has fewer than {PATH_MAX} bytes")
+                self._tick(NAME_WEIGHT)
                 yield path, node
                 if node.children:
                     stack.append((path + b"/", iter(sorted(node.children.items()))))

@@ -42,12 +42,12 @@ class Index:
     def candidates(self, arch: Arch) -> tuple[Descriptor, ...]:
         """Return the first manifest for Linux on `arch`, or else the indexes that may have one; perhaps none.
 
-        A manifest without a platform will do where it is the only one.
+        A manifest without a platform will do where it is the only one, by however many names.
         """
         images = [each for each in self.manifests if each.media_type in MANIFESTS]
         fitting = [each for each in images if each.platform and each.platform.runs_on(arch)]
         # Attestations have a platform: unknown/unknown.
-        if not fitting and len(images) == 1 and images[0].platform is None:
+        if not fitting and len({each.digest for each in images}) == 1 and images[0].platform is None:
             fitting = images
         if fitting:
             return (fitting[0],)

@@ -116,6 +116,15 @@ def test_the_same_archive_as_from_elsewhere(folder: Folder, tmp_path: Path) -> N
     assert folder.part.read_bytes() == first
 
 
+def test_one_image_by_two_names(folder: Folder) -> None:
+    """As skopeo writes it: without a platform."""
+    one = folder.layout.image(ONE)
+    whole = folder.write(*({**one, "annotations": {REF_NAME: name}} for name in ("1.0", "latest")))
+    assert folder.resolved().digest == of(one)
+    folder.pull(whole)
+    assert folder.layers() == 1
+
+
 class TestRefused:
     def test_several_images_for_the_machine(self, folder: Folder) -> None:
         one = folder.layout.image(ONE, annotations={REF_NAME: "1.0"})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.formats.fs.ext4.read import Ext4
+from recipes.formats.io.source import FileSource, Window
 from recipes.formats.tree.tree import Tree
 
 from .oracles import lack, need
@@ -82,7 +83,7 @@ def mounted(image: Path, *options: str) -> Iterator[Path]:
 def facts(image: Path, start: int = 0) -> dict[bytes, Facts]:
     """Return what we read in the image."""
     with image.open("rb") as file, Tree() as tree:
-        Ext4(file.fileno(), start, image.stat().st_size - start, str(image)).fill(tree)
+        Ext4(Window(FileSource(file.fileno(), str(image)), start, image.stat().st_size - start)).fill(tree)
         return of_tree(tree)
 
 

@@ -6,16 +6,19 @@ records has no other standard.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from uuid import UUID
 
 from recipes.errors import CorruptImage
+from recipes.formats.io.source import read as read_bytes
 
 from . import table as filesystems
+
+if TYPE_CHECKING:
+    from recipes.formats.io.source import Source
 
 _SECTOR = 512
 #: Logical sectors that disks have; an MBR does not say which, and is read with the first.
@@ -61,13 +64,13 @@ class Partition:
     table: Literal["gpt", "mbr", "none"]
 
 
-def read(fd: int, size: int, name: str) -> list[Partition]:
-    """Return the partitions of the RAW disk of `size` bytes in the open file `fd`, called `name` in errors.
+def read(source: Source) -> list[Partition]:
+    """Return the partitions of the disk `source`.
 
     They are in the order of the table. Where there is no table and a file system begins with the disk, it is the only
     one. Raise CorruptImage where there is neither, and for a table that contradicts itself or ends past the disk.
     """
-    return _Disk(fd, size, name).read()
+    return _Disk(source).read()
 
 
 class _BootRecord(NamedTuple):
@@ -93,10 +96,11 @@ class _Header(NamedTuple):
     entries_crc: int
 
 
-class _Disk(NamedTuple):
-    fd: int
-    size: int
-    name: str
+class _Disk:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.size = source.size
+        self.name = source.name
 
     def read(self) -> list[Partition]:
         boot = self.boot_records(0)
@@ -105,7 +109,7 @@ class _Disk(NamedTuple):
             return self.gpt()
         if boot:
             return self.mbr(boot)
-        if filesystems.detect(self.fd, 0, self.size) is not None:
+        if filesystems.detect(self.source) is not None:
             return [Partition(0, 0, self.size, "", "", "none")]
         raise CorruptImage(
             f"{self.name}: expected a partition table (GPT or MBR) or a file system, found neither",
@@ -117,7 +121,7 @@ class _Disk(NamedTuple):
 
         The boot sector of a FAT or NTFS ends like one, and has instructions or nothing where the entries should be.
         """
-        data = os.pread(self.fd, _SECTOR, sector * _SECTOR)
+        data = read_bytes(self.source, sector * _SECTOR, _SECTOR)
         if not data.endswith(_BOOT_SIGNATURE) or len(data) != _SECTOR:
             return []
         entries = data[_TABLE_OFFSET : _TABLE_OFFSET + _ENTRIES * _ENTRY.size]
@@ -173,7 +177,7 @@ class _Disk(NamedTuple):
 
     def header(self, at: int, sector_size: int) -> _Header | None:
         """Return the GPT header at byte `at`, None where there is none that is whole."""
-        data = os.pread(self.fd, sector_size, at) if at > 0 else b""
+        data = read_bytes(self.source, at, sector_size) if at > 0 else b""
         if len(data) < _HEADER.size:
             return None
         header = _Header(*_HEADER.unpack_from(data))
@@ -193,7 +197,7 @@ class _Disk(NamedTuple):
         length = header.number * header.entry_size
         if length > _MAX_ENTRIES or header.entries * sector_size + length > self.size:
             return None
-        data = os.pread(self.fd, length, header.entries * sector_size)
+        data = read_bytes(self.source, header.entries * sector_size, length)
         return data if len(data) == length and zlib.crc32(data) == header.entries_crc else None
 
     def gpt_partitions(self, header: _Header, entries: bytes, sector_size: int) -> list[Partition]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import StoreError, UnsupportedFeature
+from recipes.formats.io.source import FileSource, Window
 from recipes.formats.io.sparse import data_size
 from recipes.formats.tree.tree import Tree, show
 from recipes.progress import SILENT_METER
 
 from . import partitions
 from . import table as filesystems
-from .ext4.read import Ext4
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.formats.io.source import Source
     from recipes.progress import Meter
 
+    from .filesystem import FileSystem
     from .partitions import Partition
 
 #: Types of root partitions that larder makes use of (UAPI Group, Discoverable Partitions Specification): x86-64, arm64.
@@ -60,8 +61,8 @@ def load(path: Path, *, stored: int | None = None, meter: Meter = SILENT_METER) 
     that it goes on, see `Tree.told`.
 
     The root is, in this order: the file system of a disk without a partition table; the first partition with the type
-    of a root partition and with a file system that is read (ext2, ext3, ext4); the largest of those with such a file
-    system and ``/etc/os-release`` or ``/usr/lib/os-release``. Where the only partitions with the type have another
+    of a root partition and with a file system that is read (`filesystems.READERS`); the largest of those with such a
+    file system and ``/etc/os-release`` or ``/usr/lib/os-release``. Where the only partitions with the type have another
     file system, none without the type is taken for them.
 
     Errors: `UnsupportedFeature`, which names the partitions with their file systems; `CorruptImage`;
@@ -72,50 +73,50 @@ def load(path: Path, *, stored: int | None = None, meter: Meter = SILENT_METER) 
             tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
             file = tree.keep(path.open("rb", buffering=0))
             with tree.told(meter):
-                _root(file.fileno(), path).fill(tree)
+                _root(FileSource(file.fileno(), str(path))).fill(tree)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}") from error
         undo.pop_all()
     return tree
 
 
-def _root(fd: int, path: Path) -> Ext4:
-    size = os.fstat(fd).st_size
-    found = [
-        _Candidate(partition, filesystems.detect(fd, partition.start, partition.size))
-        for partition in partitions.read(fd, size, str(path))
-    ]
+def _root(disk: Source) -> FileSystem:
+    found = [_Candidate(partition, filesystems.detect(_window(disk, partition))) for partition in partitions.read(disk)]
     sure = [each for each in found if each.partition.type in ROOT_TYPES or each.partition.table == "none"]
     for candidate in sure:
-        if candidate.filesystem in filesystems.EXT:
-            return _open(fd, path, candidate)
+        if candidate.filesystem in filesystems.READERS:
+            return _open(disk, candidate)
     if not sure:
         # The largest first: where it cannot be read, that is better said than a smaller one taken for it.
-        readable = [each for each in found if each.filesystem in filesystems.EXT]
+        readable = [each for each in found if each.filesystem in filesystems.READERS]
         for candidate in sorted(readable, key=lambda each: -each.partition.size)[:_MAX_TRIED]:
-            filesystem = _open(fd, path, candidate)
+            filesystem = _open(disk, candidate)
             if any(filesystem.exists(name) for name in _OS_RELEASE):
                 return filesystem
-    raise _refused(path, found)
+    raise _refused(disk.name, found)
 
 
-def _open(fd: int, path: Path, candidate: _Candidate) -> Ext4:
-    partition = candidate.partition
-    name = f"{path}: partition {partition.number}" if partition.number else str(path)
-    return Ext4(fd, partition.start, partition.size, name)
+def _open(disk: Source, candidate: _Candidate) -> FileSystem:
+    assert candidate.filesystem is not None, "what is not known is no candidate"
+    return filesystems.READERS[candidate.filesystem](_window(disk, candidate.partition))
 
 
-def _refused(path: Path, found: list[_Candidate]) -> UnsupportedFeature:
+def _window(disk: Source, partition: Partition) -> Window:
+    name = f"{disk.name}: partition {partition.number}" if partition.number else disk.name
+    return Window(disk, partition.start, partition.size, name)
+
+
+def _refused(name: str, found: list[_Candidate]) -> UnsupportedFeature:
     listing = "; ".join(map(str, found)) or "no partition"
     # Those that a root can be on, or in.
-    names = sorted({each.filesystem for each in found if each.filesystem} - filesystems.EXT - _NEVER_ROOT)
+    names = sorted({each.filesystem for each in found if each.filesystem} - filesystems.READERS.keys() - _NEVER_ROOT)
     if names:
         verb = "is" if len(names) == 1 else "are"
         return UnsupportedFeature(
-            f"{path}: {' and '.join(names)} {verb} not supported yet for a root file system: {listing}", hint=_HINT
+            f"{name}: {' and '.join(names)} {verb} not supported yet for a root file system: {listing}", hint=_HINT
         )
     return UnsupportedFeature(
-        f"{path}: expected a partition with the type of a root partition (GPT), or one with ext4 and /etc/os-release; "
-        f"found {listing}",
+        f"{name}: expected a partition with the type of a root partition (GPT), or one with /etc/os-release and a file "
+        f"system of {', '.join(filesystems.READERS)}; found {listing}",
         hint=_HINT,
     )

@@ -1,18 +1,39 @@
-"""What is on a disk or a partition, by its magic: what larder reads, and the names of what it does not.
+"""The file systems: what is on a disk or a partition, by its magic, and what reads it where larder does.
+
+A new file system is a package of this one, a row of `READERS` and its tests.
 
 The places are those of libblkid (util-linux, libblkid/src/superblocks).
 """
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
 from recipes.formats.io.probe import Magic
+from recipes.formats.io.source import read
 
 from .ext4.layout import MAGIC, SUPERBLOCK_OFFSET, SUPERBLOCK_SIZE, Compat, Incompat, RoCompat, Superblock
 
-#: ext2, ext3 and ext4: `recipes.formats.fs.ext4.read` reads them.
-EXT = frozenset({"ext2", "ext3", "ext4"})
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from recipes.formats.io.source import Source
+
+    from .filesystem import FileSystem
+
+
+def _open_ext4(source: Source) -> FileSystem:
+    from .ext4.read import Ext4
+
+    return Ext4(source)
+
+
+#: What opens a file system, by the name that `detect` gives it. Each imports its package where it is needed.
+READERS: dict[str, Callable[[Source], FileSystem]] = {
+    "ext2": _open_ext4,
+    "ext3": _open_ext4,
+    "ext4": _open_ext4,
+}
 
 #: In the order in which they are tried. mke2fs overwrites what was in the first blocks and leaves what was further
 #: behind, so ext comes after the former and before the latter.
@@ -48,12 +69,12 @@ _EXT3_INCOMPAT = Incompat.FILETYPE | Incompat.RECOVER | Incompat.META_BG
 _EXT3_RO_COMPAT = RoCompat.SPARSE_SUPER | RoCompat.LARGE_FILE | RoCompat.BTREE_DIR
 
 
-def detect(fd: int, start: int, size: int) -> str | None:
-    """Name what is in the `size` bytes from `start` on of the file `fd`; None for what has no magic that is known."""
-    head = os.pread(fd, min(size, _HEAD), start)
+def detect(source: Source) -> str | None:
+    """Name what is in `source`, a disk or a partition; None for what has no magic that is known."""
+    head = read(source, 0, _HEAD)
     for name, offset, value in MAGICS:
         if head.startswith(value, offset):
-            return _ext(head) if name in EXT else name
+            return _ext(head) if name == "ext4" else name
     return None
 
 

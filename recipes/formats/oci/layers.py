@@ -67,9 +67,8 @@ def flatten(
                 share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
             with progress.meter(f"{label}: reading") as meter, tree.told(meter):
                 for number in range(len(image.layers)):
-                    fd, offset, size = tars.done[number]
-                    name = tars.name(number)
-                    apply(tree, list(tar_read.members(fd, size, name, offset=offset, spend=tree.spend)), name)
+                    source = tars.done[number].source(tars.name(number))
+                    apply(tree, list(tar_read.members(source, spend=tree.spend)), source.name)
             undo.pop_all()
             return tree
     except OSError as error:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from recipes.errors import CorruptImage, LimitExceeded, StoreError, UnsupportedFeature, printable
+from recipes.formats.io.source import FileSource, Window
 from recipes.formats.tar import read as tar_read
 from recipes.formats.tree.tree import MAX_LINKS_FOLLOWED, show
 
@@ -46,6 +47,10 @@ class Blob(NamedTuple):
     fd: int
     offset: int
     size: int
+
+    def source(self, name: str) -> Window:
+        """Return the bytes as a source, called `name`, that reads from the same descriptor."""
+        return Window(FileSource(self.fd, name), self.offset, self.size)
 
 
 class Layer(NamedTuple):
@@ -193,7 +198,9 @@ class _Archive:
             return None
         if not node.is_file or isinstance(node.data, bytes) or [each.length for each in node.data] != [node.size]:
             raise CorruptImage(f"{self._path}: expected {show(at)} to be a regular file, in one piece and not empty")
-        return Blob(node.data[0].fd, node.data[0].offset, node.size)
+        fd = node.data[0].source.fileno()
+        assert fd is not None, "the files of an archive lie in it as they are"
+        return Blob(fd, node.data[0].offset, node.size)
 
 
 class _Found(NamedTuple):

@@ -16,13 +16,13 @@ Where the formats leave room, this is decided:
 
 from __future__ import annotations
 
-import os
 import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
 from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.source import FileSource, read
 from recipes.formats.tree import posix_acl
 from recipes.formats.tree.tree import PATH_MAX, Extent, Node, Tree, show, split
 from recipes.progress import SILENT_METER
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from recipes.formats.io.source import Source
     from recipes.progress import Meter
 
 #: Bytes of the largest file: what ext4 holds in blocks of 4 KiB.
@@ -99,8 +100,8 @@ def load(path: Path, *, stored: int | None = None, strip: bytes = b"", meter: Me
     with ExitStack() as undo:
         size = path.stat().st_size
         tree = undo.enter_context(Tree(size if stored is None else stored))
-        fd = tree.keep(path.open("rb", buffering=0)).fileno()
-        found = members(fd, size, str(path), spend=tree.spend)
+        file = tree.keep(path.open("rb", buffering=0))
+        found = members(FileSource(file.fileno(), str(path), size), spend=tree.spend)
         with tree.told(meter):
             extend(tree, below(found, strip, str(path)) if strip else found, str(path))
         undo.pop_all()
@@ -152,22 +153,22 @@ def extend(tree: Tree, members: Iterable[Member], name: str) -> None:
             raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
 
 
-def members(fd: int, size: int, name: str, *, offset: int = 0, spend: Callable[[int], None]) -> Iterator[Member]:
-    """Yield the members of the archive in the `size` bytes at `offset` of the file `fd`, in their order.
+def members(source: Source, *, spend: Callable[[int], None]) -> Iterator[Member]:
+    """Yield the members of the archive `source`, in their order.
 
-    The data of files stays in `fd`. Names and links are not judged here: `Tree` knows what leaves the root. `spend` is
+    The data of files stays in it. Names and links are not judged here: `Tree` knows what leaves the root. `spend` is
     told the weight of all metadata, before much of it is read. Memory is a few times the largest extended header, and a
     member's map of holes.
 
-    Errors, which call the archive `name` and say where in it they are: `CorruptImage`; `LimitExceeded` for extended
+    Errors, which say where in the archive they are: `CorruptImage`; `LimitExceeded` for extended
     headers, files, maps and attributes that are too large; `UnsupportedFeature` for other types of members.
     """
-    archive = _Archive(fd, offset, size, spend)
+    archive = _Archive(source, spend)
     while True:
         try:
             member = archive.next()
         except ImageError as error:
-            where = f"{name}: at byte {archive.at - offset} of {size}"
+            where = f"{source.name}: at byte {archive.at} of {source.size}"
             if archive.path:
                 where += f": {show(archive.path)}"
             raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
@@ -179,19 +180,18 @@ def members(fd: int, size: int, name: str, *, offset: int = 0, spend: Callable[[
 class _Archive:
     """Where reading an archive has come to."""
 
-    def __init__(self, fd: int, offset: int, size: int, spend: Callable[[int], None]) -> None:
-        self._fd = fd
+    def __init__(self, source: Source, spend: Callable[[int], None]) -> None:
+        self._source = source
         self._spend = spend
-        self._start = offset
-        self._stop = offset + size
+        self._stop = source.size
         self._window = b""
         self._window_at = 0
-        self._next = offset
+        self._next = 0
         self._globals: dict[bytes, bytes] = {}
         #: Of sparse files.
         self._pieces = 0
         #: For messages: the first byte of the header that is being read, and the member's name once it is known.
-        self.at = offset
+        self.at = 0
         self.path = b""
 
     def next(self) -> Member | None:
@@ -238,7 +238,7 @@ class _Archive:
         if expected != tar_header.checksum(block) and expected != tar_header.signed_checksum(block):
             raise CorruptImage(
                 f"expected a tar header, found a checksum of {tar_header.checksum(block)} that should be {expected}",
-                hint=_DAMAGED if self.at > self._start else "this is no tar archive, or it is compressed",
+                hint=_DAMAGED if self.at else "this is no tar archive, or it is compressed",
             )
         return block
 
@@ -249,7 +249,7 @@ class _Archive:
         if start + BLOCK > len(self._window):
             if at >= self._stop:
                 return None
-            self._window = os.pread(self._fd, min(_WINDOW, self._stop - at), at)
+            self._window = read(self._source, at, _WINDOW)
             self._window_at, start = at, 0
             if len(self._window) < BLOCK:
                 raise _truncated(f"a header of {BLOCK} bytes")
@@ -282,9 +282,9 @@ class _Archive:
         start = at - self._window_at
         data = self._window[start : start + size]
         if len(data) < size <= self._stop - at:
-            data = os.pread(self._fd, size, at)
+            data = read(self._source, at, size)
         if len(data) < size:
-            raise _truncated(f"{size} bytes at byte {at - self._start}")
+            raise _truncated(f"{size} bytes at byte {at}")
         return data
 
     def _member(
@@ -397,13 +397,13 @@ class _Archive:
             self._spend(_PIECE_WEIGHT * len(pairs))
             self._pieces += len(pairs)
             tar_sparse.bound(self._pieces)
-            node.data = tar_sparse.extents(pairs, size, stored, self._fd, data)
+            node.data = tar_sparse.extents(pairs, size, stored, self._source, data)
         elif size:
-            node.data = (Extent(0, size, self._fd, data),)
+            node.data = (Extent(0, size, self._source, data),)
 
     def _expect_data(self, at: int, size: int) -> None:
         if at + size > self._stop:
-            raise _truncated(f"{size} bytes of data from byte {at - self._start} on")
+            raise _truncated(f"{size} bytes of data from byte {at} on")
 
 
 def _truncated(expected: str) -> CorruptImage:

@@ -16,6 +16,8 @@ from .header import BLOCK, number, padding
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from recipes.formats.io.source import Source
+
 #: Pieces that the sparse files of one archive may have: a few bytes of a map become some hundred in memory.
 MAX_PIECES = 1 << 18
 #: Bytes of a line of a map: a number of 64 bits, and its end.
@@ -85,7 +87,9 @@ def format_map(pairs: list[tuple[int, int]]) -> bytes:
     return text + bytes(padding(len(text)))
 
 
-def extents(pairs: Iterable[tuple[int, int]], real_size: int, stored: int, fd: int, offset: int) -> tuple[Extent, ...]:
+def extents(
+    pairs: Iterable[tuple[int, int]], real_size: int, stored: int, source: Source, offset: int
+) -> tuple[Extent, ...]:
     """Return where the data of a file of `real_size` bytes is, of which the archive has `stored` from `offset` on.
 
     Raise CorruptImage for pairs that overlap, are not in order, leave the file, or are not of `stored` bytes in all.
@@ -102,7 +106,7 @@ def extents(pairs: Iterable[tuple[int, int]], real_size: int, stored: int, fd: i
         if length:
             if length > left:
                 raise CorruptImage(f"a sparse file's map claims more than the {stored} bytes that there are")
-            result.append(Extent(at, length, fd, offset + stored - left))
+            result.append(Extent(at, length, source, offset + stored - left))
             left -= length
     if left:
         raise CorruptImage(f"a sparse file's map has {stored - left} bytes, and the archive {stored}")

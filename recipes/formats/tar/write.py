@@ -15,12 +15,12 @@ libarchive and Python know, Go ignores, and GNU tar ignores with a warning.
 
 from __future__ import annotations
 
-import os
 import stat
 from typing import TYPE_CHECKING, Protocol
 
 from recipes.errors import CorruptImage, LimitExceeded
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.source import BytesSource
 from recipes.formats.io.sparse import BLOCK as HOLE
 from recipes.formats.io.sparse import CHUNK
 from recipes.formats.tree.tree import Extent, show
@@ -233,23 +233,19 @@ class _Writer:
             done = at
             while extent and extent.at < at + count:
                 self._hole(extent.at - done)
-                self._copy(node, extent)
+                self._copy(extent)
                 done = extent.at + extent.length
                 extent = next(extents, None)
             self._hole(at + count - done)
             length += count
         self._zeros(padding(length))
 
-    def _copy(self, node: Node, extent: Extent) -> None:
-        """Append the bytes of `extent`, or of the node itself."""
-        if isinstance(node.data, bytes):
-            self.put(node.data)
-            self._data_bytes += len(node.data)
-            return
+    def _copy(self, extent: Extent) -> None:
+        """Append the bytes of `extent`."""
         done = 0
         while done < extent.length:
             room = self._room(extent.length - done)
-            count = os.preadv(extent.fd, [room], extent.offset + done)
+            count = extent.source.readinto(room, extent.offset + done)
             if not count:
                 raise CorruptImage(f"expected {extent.length} bytes of data at {extent.offset}, found {done}")
             self._used -= len(room) - count
@@ -322,9 +318,9 @@ def _split(path: bytes) -> tuple[bytes, bytes]:
 
 
 def _extents(node: Node) -> Sequence[Extent]:
-    """Return a file's extents; one that is in no file where the node has the data itself."""
+    """Return a file's extents; one in memory where the node has the data itself."""
     if isinstance(node.data, bytes):
-        return [Extent(0, len(node.data), -1, 0)] if node.data else []
+        return [Extent(0, len(node.data), BytesSource(node.data, "the file itself"), 0)] if node.data else []
     return node.data
 
 

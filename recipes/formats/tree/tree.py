@@ -7,7 +7,6 @@ A hard link is a node with several names. Nothing is ever unpacked.
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from recipes.errors import CorruptImage, LimitExceeded
 from recipes.formats.io.bounds import NAME_WEIGHT, metadata_limit
+from recipes.formats.io.source import read
 from recipes.progress import SILENT_METER
 from recipes.units import MAX_SIZE
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from recipes.formats.io.source import Source
     from recipes.progress import Meter
 
 _File = TypeVar("_File")
@@ -45,12 +46,12 @@ _TELL_EVERY = 256 * NAME_WEIGHT
 
 
 class Extent(NamedTuple):
-    """These bytes of a file are in the open file `fd`, from `offset` on."""
+    """These bytes of a file are in `source`, from `offset` on."""
 
     #: First byte, counted from the file's beginning.
     at: int
     length: int
-    fd: int
+    source: Source
     offset: int
 
 
@@ -118,7 +119,7 @@ class Node:
         for extent in self.data:
             done = 0
             while done < extent.length:
-                piece = os.pread(extent.fd, min(size, extent.length - done), extent.offset + done)
+                piece = read(extent.source, extent.offset + done, min(size, extent.length - done))
                 if not piece:
                     raise CorruptImage(f"expected {extent.length} bytes of data at {extent.offset}, found {done}")
                 yield extent.at + done, piece

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from recipes.errors import CorruptImage
 from recipes.formats.fs import partitions
 from recipes.formats.fs.partitions import Partition
+from recipes.formats.io.source import FileSource
 from tests.kit.ext4_images import MiB, make, tool
 from tests.kit.oracles import need
 
@@ -34,7 +35,7 @@ def sfdisk(path: Path, script: str, size: int = 64 * MiB) -> Path:
 
 def read(path: Path) -> list[Partition]:
     with path.open("rb") as file:
-        return partitions.read(file.fileno(), path.stat().st_size, str(path))
+        return partitions.read(FileSource(file.fileno(), str(path)))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.formats.fs import table as filesystems
+from recipes.formats.io.source import FileSource, Window
 from tests.kit.ext4_images import MiB, tool
 from tests.kit.oracles import need
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def detect(image: Path) -> str | None:
     with image.open("rb") as file:
         # As of a partition: not at the file's beginning.
-        return filesystems.detect(file.fileno(), MiB, image.stat().st_size - MiB)
+        return filesystems.detect(Window(FileSource(file.fileno(), str(image)), MiB, image.stat().st_size - MiB))
 
 
 def made(tmp_path: Path, command: str, size: int = 16) -> Path:

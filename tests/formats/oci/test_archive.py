@@ -13,6 +13,7 @@ import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, NoSpace, StoreError, UnsupportedFeature
 from recipes.formats.io import bounds
+from recipes.formats.io.source import FileSource
 from recipes.formats.oci import archive as oci_archive
 from recipes.formats.oci.layers import flatten
 from recipes.formats.oci.layout import open_image
@@ -46,13 +47,13 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
     store.write_bytes(noise)
     file = stat.S_IFREG | 0o644
     with tree:
-        fd = tree.keep(store.open("rb")).fileno()
+        data_file = FileSource(tree.keep(store.open("rb")).fileno(), "data")
         tree.add(b"", Node(stat.S_IFDIR | 0o755, mtime_ns=5))
         tree.add(b"bin", Node(stat.S_IFLNK | 0o777, target=b"usr/bin"))
-        tree.add(b"usr/bin/noise", Node(file, 1, 2, 3_000_000_000, len(noise), (Extent(0, len(noise), fd, 0),)))
+        tree.add(b"usr/bin/noise", Node(file, 1, 2, 3_000_000_000, len(noise), (Extent(0, len(noise), data_file, 0),)))
         tree.link(b"usr/bin/again", b"usr/bin/noise")
         tree.add(b"text", Node(file, size=2_000_000, data=b"line of text\n" * 153_846 + b"12"))
-        tree.add(b"holes", Node(file, size=9_000_001, data=(Extent(4_000_000, 1000, fd, 77),)))
+        tree.add(b"holes", Node(file, size=9_000_001, data=(Extent(4_000_000, 1000, data_file, 77),)))
         tree.add(b"null", Node(stat.S_IFCHR | 0o666, device=(1, 3)))
         tree.add(b"ping", Node(file, xattrs={b"security.capability": b"\1\0\0\2\0\x20" + bytes(14)}))
         yield tree
@@ -222,8 +223,8 @@ def test_holes_that_a_layer_would_store_are_limited(
 
 @each_compression
 def test_an_error_leaves_nothing(compression: Compression, tree: Tree, tmp_path: Path) -> None:
-    fd = tree.keep((tmp_path / "data").open("rb")).fileno()
-    tree.add(b"zz", Node(stat.S_IFREG | 0o644, size=9_000_000, data=(Extent(0, 9_000_000, fd, 0),)))
+    data_file = FileSource(tree.keep((tmp_path / "data").open("rb")).fileno(), "data")
+    tree.add(b"zz", Node(stat.S_IFREG | 0o644, size=9_000_000, data=(Extent(0, 9_000_000, data_file, 0),)))
     with pytest.raises(CorruptImage, match="'zz': expected 9000000 bytes"):
         write(tree, tmp_path / "image.tar", compression)
     assert not (tmp_path / "image.tar").exists()

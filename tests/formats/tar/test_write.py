@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from recipes.errors import CorruptImage, LimitExceeded
 from recipes.formats.io import bounds
+from recipes.formats.io.source import FileSource
 from recipes.formats.io.sparse import CHUNK, allocated
 from recipes.formats.tar import read as tar_read
 from recipes.formats.tar import write as tar_write
@@ -90,7 +91,7 @@ def tree() -> Iterator[Tree]:
             return tree.add(path, Node(mode, mtime_ns=rng.randrange(1 << 33) * NS, **rest))  # type: ignore[arg-type]
 
         def extent(at: int, length: int) -> Extent:
-            return Extent(at, length, file.fileno(), rng.randrange(len(data) - length))
+            return Extent(at, length, FileSource(file.fileno(), "file"), rng.randrange(len(data) - length))
 
         add(b"bin", SYMLINK, target=b"usr/bin")
         add(b"usr/bin", stat.S_IFDIR | 0o1777, uid=5)
@@ -179,7 +180,7 @@ class TestRoundTrip:
             for path in data.draw(st.lists(names.map(b"/".join), max_size=6)):
                 size, extents = 0, []
                 for hole, length in data.draw(lengths):
-                    extents.append(Extent(size + hole, length, file.fileno(), 2000 - length))
+                    extents.append(Extent(size + hole, length, FileSource(file.fileno(), "file"), 2000 - length))
                     size += hole + length
                 node = Node(
                     FILE,
@@ -235,7 +236,10 @@ class TestCanonical:
         with (tmp_path / "data").open("rb") as file:
             one, other = Tree(), Tree()
             one.add(b"file", Node(FILE, size=99, data=b"helloworld"))
-            pieces = (Extent(0, 5, file.fileno(), 0), Extent(5, 5, file.fileno(), 6))
+            pieces = (
+                Extent(0, 5, FileSource(file.fileno(), "file"), 0),
+                Extent(5, 5, FileSource(file.fileno(), "file"), 6),
+            )
             other.add(b"file", Node(FILE, size=99, data=pieces))
             assert archive_of(one) == archive_of(other)
             assert archive_of(one, sparse=False) == archive_of(other, sparse=False)
@@ -281,7 +285,7 @@ class TestRefused:
         (tmp_path / "data").write_bytes(b"12345")
         tree = Tree()
         with (tmp_path / "data").open("rb") as file:
-            tree.add(b"some/file", Node(FILE, size=9, data=(Extent(0, 9, file.fileno(), 0),)))
+            tree.add(b"some/file", Node(FILE, size=9, data=(Extent(0, 9, FileSource(file.fileno(), "file"), 0),)))
             with pytest.raises(CorruptImage, match=r"'some/file': expected 9 bytes of data at 0, found 5"):
                 archive_of(tree)
 

@@ -80,9 +80,9 @@ class Replayed(Disk):
         return b"".join(Disk.read(self, at, count) for at, count in self._pieces(offset, length))
 
     def extents(self, at: int, offset: int, length: int) -> Iterator[Extent]:
-        """Yield where in `fd` the `length` bytes at `offset` are, as extents of a file from `at` on."""
+        """Yield where in the source the `length` bytes at `offset` are, as extents of a file from `at` on."""
         for piece, count in self._pieces(offset, length):
-            yield Extent(at, count, self.fd, self.start + piece)
+            yield Extent(at, count, self.source, piece)
             at += count
 
     def _pieces(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
@@ -218,10 +218,7 @@ class _Journal:
                     moved[block.block] = block
         disk = self.volume.disk
         return Replayed(
-            disk.fd,
-            disk.start,
-            disk.size,
-            disk.name,
+            disk.source,
             self.block_size,
             {number: self.offset(block.position) for number, block in moved.items()},
             sorted(moved),

@@ -7,13 +7,13 @@ are refused. Damage is refused too, with the number of the inode where it is (``
 
 from __future__ import annotations
 
-import os
 import stat
 from functools import cache
 from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
 from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.source import read_exact
 from recipes.formats.tree.tree import MAX_LINKS_FOLLOWED, MAX_NAMES, PATH_MAX, Extent, Node, split
 
 from .dir import entries, verify
@@ -27,6 +27,7 @@ from .xattr_read import AttributeReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from recipes.formats.io.source import Source
     from recipes.formats.tree.tree import Tree
 
     from .map import Run
@@ -37,13 +38,13 @@ _INLINE_PARENT = 4
 
 
 class Ext4:
-    """The file system in the `size` bytes from `start` on of the open file `fd`, called `name` in errors.
+    """The file system in `source`.
 
     Errors: `CorruptImage`; `UnsupportedFeature`, which names the feature; `LimitExceeded`.
     """
 
-    def __init__(self, fd: int, start: int, size: int, name: str) -> None:
-        volume = Volume(Disk(fd, start, size, name))
+    def __init__(self, source: Source) -> None:
+        volume = Volume(Disk(source))
         if Incompat.RECOVER in volume.incompat:
             # The superblock too may be among what is replayed.
             volume = Volume(replay(volume))
@@ -81,7 +82,7 @@ class Ext4:
         return True
 
     def fill(self, tree: Tree) -> None:
-        """Make the root directory that of `tree`, whose extents refer to `fd`: it has to stay open as long."""
+        """Make the root directory that of `tree`, whose extents refer to the source: it has to stay open as long."""
         tree.root = _Reader(self._volume).root(tree.spend)
 
 
@@ -223,7 +224,7 @@ class _Reader:
             return self._inline(inode, self._attributes.read(inode).inline)
         data = bytearray(inode.size)
         for extent in self._extents(inode):
-            data[extent.at : extent.at + extent.length] = os.pread(extent.fd, extent.length, extent.offset)
+            data[extent.at : extent.at + extent.length] = read_exact(extent.source, extent.offset, extent.length)
         return bytes(data)
 
     def _inline(self, inode: Inode, rest: bytes) -> bytes:

@@ -8,12 +8,12 @@ what is damaged even where ``errors=continue`` would go on.
 
 from __future__ import annotations
 
-import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recipes.errors import CorruptImage, UnsupportedFeature
+from recipes.formats.io.source import read_exact
 from recipes.formats.tree.tree import Extent
 
 from .layout import (
@@ -34,6 +34,8 @@ from .layout import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from recipes.formats.io.source import Source
 
 #: What this reads. ENCRYPT, CASEFOLD and VERITY are properties of single files, MMP guards against a second writer.
 _KNOWN = (
@@ -67,25 +69,22 @@ _TABLE_CHUNK = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The bytes of one file system: `size` from `start` on in the open file `fd`, called `name` in errors."""
+    """The bytes of one file system."""
 
-    fd: int
-    start: int
-    size: int
-    name: str
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.source.name
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset` of the file system; CorruptImage where there are fewer."""
-        data = os.pread(self.fd, length, self.start + offset) if offset + length <= self.size else b""
-        if len(data) != length:
-            raise CorruptImage(
-                f"{self.name}: truncated: expected {length} bytes at {offset}", hint="download or make the image again"
-            )
-        return data
+        return read_exact(self.source, offset, length)
 
     def extents(self, at: int, offset: int, length: int) -> Iterator[Extent]:
-        """Yield where in `fd` the `length` bytes at `offset` are, as extents of a file from `at` on."""
-        yield Extent(at, length, self.fd, self.start + offset)
+        """Yield where in the source the `length` bytes at `offset` are, as extents of a file from `at` on."""
+        yield Extent(at, length, self.source, offset)
 
 
 class Volume:
@@ -204,10 +203,10 @@ class Volume:
             raise self.corrupt(f"expected group descriptors of 32 to 1024 bytes, found {self._group_size}")
         if superblock.first_data_block > 1 or superblock.first_data_block >= self.blocks:
             raise self.corrupt(f"expected block 0 or 1 to be the first, found {superblock.first_data_block}")
-        if self.blocks * size > self.disk.size:
+        if self.blocks * size > self.disk.source.size:
             raise CorruptImage(
                 f"{self.disk.name}: truncated: the file system has {self.blocks} blocks of {size} bytes, and what it "
-                f"is on has {self.disk.size} bytes",
+                f"is on has {self.disk.source.size} bytes",
                 hint="download or make the image again",
             )
         groups = -(-(self.blocks - superblock.first_data_block) // superblock.blocks_per_group)

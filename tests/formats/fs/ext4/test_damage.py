@@ -17,6 +17,7 @@ from recipes.errors import CorruptImage, ImageError, LimitExceeded
 from recipes.formats.fs.ext4 import map as ext4_map
 from recipes.formats.fs.ext4 import read as ext4_read
 from recipes.formats.fs.ext4.read import Ext4
+from recipes.formats.io.source import FileSource
 from recipes.formats.tree.tree import Tree
 from tests.kit.ext4_images import ACL, KiB, MiB, debugfs, facts, make, mounted
 
@@ -377,7 +378,7 @@ def test_damage_is_refused_and_nothing_else(
     path = tmp_path / "image"
     path.write_bytes(image)
     with suppress(ImageError), path.open("rb") as file, Tree() as tree:
-        fs = Ext4(file.fileno(), 0, len(image), str(path))
+        fs = Ext4(FileSource(file.fileno(), str(path)))
         fs.exists(b"folder/inner/../link")
         fs.fill(tree)
         for _name, node in tree.walk():

@@ -9,6 +9,7 @@ import pytest
 
 from recipes.errors import CorruptImage, UnsupportedFeature
 from recipes.formats.fs.ext4.read import Ext4
+from recipes.formats.io.source import FileSource, Window
 from recipes.formats.tree.tree import Extent, Tree
 from tests.kit.ext4_images import (
     KiB,
@@ -151,12 +152,12 @@ def test_data_stays_where_it_is(tmp_path: Path) -> None:
     shifted = tmp_path / "shifted"
     shifted.write_bytes(bytes(512) + image.read_bytes())
     with shifted.open("rb") as file, Tree() as tree:
-        Ext4(file.fileno(), 512, image.stat().st_size, "image").fill(tree)
+        Ext4(Window(FileSource(file.fileno(), "image"), 512, image.stat().st_size)).fill(tree)
         node = tree.find(b"file")
         assert node is not None
         (extent,) = node.data
         assert isinstance(extent, Extent)
-        assert (extent.at, extent.length, extent.fd) == (0, 100_000, file.fileno())
+        assert (extent.at, extent.length, extent.source.name) == (0, 100_000, "image")
         assert os.pread(file.fileno(), 100_000, extent.offset) == b"d" * 100_000
 
 
@@ -166,7 +167,7 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path) -> None:
     with mounted(image) as folder, (folder / "file").open("wb") as file:
         os.pwrite(file.fileno(), b"end", (9 << 30) - 3)
     with image.open("rb") as opened, Tree() as tree:
-        Ext4(opened.fileno(), 0, image.stat().st_size, "image").fill(tree)
+        Ext4(FileSource(opened.fileno(), "image")).fill(tree)
         node = tree.find(b"file")
         assert node is not None
         assert node.size == 9 << 30
@@ -186,7 +187,7 @@ def test_exists_follows_symbolic_links(tmp_path: Path) -> None:
     (source / "lib").symlink_to("/usr/" + "lib/../" * 20 + "lib")
     make(image, 8 * MiB, "-t", "ext4", "-d", str(source))
     with image.open("rb") as file:
-        fs = Ext4(file.fileno(), 0, image.stat().st_size, "image")
+        fs = Ext4(FileSource(file.fileno(), "image"))
         there = {b"", b"etc/os-release", b"etc/absolute", b"etc/above", b"lib/os-release", b"usr/lib"}
         gone = {b"etc/dangling", b"etc/self", b"nothing", b"usr/lib/os-release/x", b"etc/self/x"}
         assert {path for path in there | gone if fs.exists(path)} == there
@@ -275,7 +276,7 @@ def test_transactions_that_debugfs_writes(tmp_path: Path, version: int) -> None:
         "journal_close",
     )
     with image.open("rb") as opened, Tree() as tree:
-        Ext4(opened.fileno(), 0, image.stat().st_size, "image").fill(tree)
+        Ext4(FileSource(opened.fileno(), "image")).fill(tree)
         node = tree.find(b"file")
         assert node is not None
         found = b"".join(piece for _at, piece in node.chunks(MiB))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recipes.errors import CorruptImage, LarderError, LimitExceeded, UnsupportedFeature
 from recipes.formats.fs.ext4 import write as ext4_write
+from recipes.formats.io.source import FileSource
 from recipes.formats.io.sparse import SparseFile, allocated
 from recipes.formats.tree.posix_acl import ACCESS, DEFAULT
 from recipes.formats.tree.tree import Extent, Node, Tree
@@ -159,7 +160,7 @@ def holed(tmp_path: Path) -> Callable[..., tuple[Tree, Node]]:
         path = tmp_path / "data"
         path.write_bytes(b"".join(data for _, data in extents))
         tree = Tree()
-        fd = tree.keep(path.open("rb")).fileno()
+        fd = FileSource(tree.keep(path.open("rb")).fileno(), "data")
         placed = []
         offset = 0
         for at, data in extents:
@@ -329,7 +330,7 @@ class TestHoles:
         path = tmp_path / "block"
         path.write_bytes(b"\1" * BLOCK)
         with Tree() as tree:
-            fd = tree.keep(path.open("rb")).fileno()
+            fd = FileSource(tree.keep(path.open("rb")).fileno(), "data")
             data = tuple(Extent(2 * number * BLOCK, BLOCK, fd, 0) for number in range(extents))
             tree.add(b"file", Node(FILE | 0o644, size=2 * extents * BLOCK, data=data))
             write(tree, image, 32 * MiB + extents * BLOCK)
@@ -341,7 +342,7 @@ class TestHoles:
         path = tmp_path / "data"
         path.write_bytes(b"\1" * MiB)
         with Tree() as tree:
-            fd = tree.keep(path.open("rb")).fileno()
+            fd = FileSource(tree.keep(path.open("rb")).fileno(), "data")
             tree.add(
                 b"file",
                 Node(FILE, size=200 * MiB, data=tuple(Extent(at * MiB, MiB, fd, 0) for at in range(200))),
@@ -532,6 +533,6 @@ class TestRefused:
 
     def test_data_that_is_not_there(self, image: Path, holed: Callable[..., tuple[Tree, Node]]) -> None:
         tree, node = holed(MiB, (0, b"x" * 1000))
-        node.data = (Extent(0, 2000, node.data[0].fd, 0),)  # type: ignore[union-attr]
+        node.data = (Extent(0, 2000, node.data[0].source, 0),)  # type: ignore[union-attr]
         with tree, pytest.raises(CorruptImage, match="2000 bytes"):
             write(tree, image)

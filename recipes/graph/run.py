@@ -147,7 +147,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
     """
     expanded: list[str] = []
     words = list(selection)
-    targets = {target: name for name, task in tasks.items() for target in task.targets}
+    targets = _targets(tasks)
     while words:
         word = words.pop(0)
         task = tasks.get(word)
@@ -196,6 +196,7 @@ def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]
     derivation is made from is not: its setup tasks are there for it alone.
     """
     found: dict[str, set[str]] = {}
+    targets = _targets(tasks)
     seen: set[str] = set()
     todo = list(named)
     while todo:
@@ -204,7 +205,7 @@ def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]
             continue
         seen.add(name)
         task = tasks[name]
-        todo += task.task_dep
+        todo += [*task.task_dep, *task.calc_dep, *(targets[file] for file in task.file_dep if file in targets)]
         if task.meta and task.meta.get("kind") in RECIPES:
             found.setdefault(task.meta["image"], set()).add(task.meta["kind"])
         else:
@@ -212,6 +213,11 @@ def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]
     for image, kind in _subjects(named):
         found.setdefault(image.name, set()).add(kind)
     return found
+
+
+def _targets(tasks: dict[str, Task]) -> dict[str, str]:
+    """Return the names of tasks by the files that they make."""
+    return {target: name for name, task in tasks.items() for target in task.targets}
 
 
 def _pushes(word: str, tasks: dict[str, Task]) -> list[OptionTask]:

@@ -30,6 +30,8 @@ from tests.kit.oracles import need
 from tests.kit.project import DOIT, Project, disk, sha256
 from tests.kit.servers import misbehaving
 
+from .rush import PATIENCE, made, watched
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 #: Processes at once.
 CROWD = 8
 
-#: Seconds after which a run counts as locked up: far more than any takes, even on a busy machine.
-PATIENCE = 120.0
-
 #: Kinds of each image; all of them are declared, so that none is released and must be made again.
 KINDS = {"disk": tuple(DERIVABLE["disk"]), "tree": tuple(DERIVABLE["rootfs"]), "twin": tuple(DERIVABLE["rootfs"])}
 
@@ -50,20 +49,6 @@ FLOATING = "twin"
 
 #: An image of another project, which comes and goes.
 PASSING = "passing"
-
-#: Every process tells what it makes, and where all of its threads are when it takes too long.
-_HOOK = """
-import dataclasses, faulthandler, functools, os
-faulthandler.dump_traceback_later({patience}, exit=True)
-from recipes.derive import engine
-def make(recipe, work):
-    file = os.open({log!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(file, f"{{recipe.kind}}:{{work.image.name}}\\n".encode())
-    os.close(file)
-    return recipe.make(work)
-for recipe in list(engine.RECIPES.values()):
-    engine.RECIPES[recipe.kind] = dataclasses.replace(recipe, make=functools.partial(make, recipe))
-"""
 
 
 @dataclass
@@ -105,10 +90,9 @@ class Crowd:
         self.suffixes = {name: suffix for name, _, suffix in (file.partition(".") for file in served) if name in KINDS}
         self.tally = Tally()
         self.log = folder / "made"
-        self.log.touch()
         (folder / "out").mkdir()
         self.project = _project(folder / "one", server, served)
-        self.project.hook(_HOOK.format(patience=PATIENCE, log=str(self.log)))
+        watched(self.project, self.log)
         self.other = Project(_made(folder / "two"))
         self.other.cache = self.project.cache
         self.other.environ.update(LARDER_CACHE=str(self.project.cache), PYTHONPATH=self.project.environ["PYTHONPATH"])
@@ -158,7 +142,7 @@ class Crowd:
 
     def made(self) -> Counter[str]:
         """Return how often each artifact was made, or begun to be."""
-        return Counter(self.log.read_text().split())
+        return made(self.log)
 
     def asked(self) -> Counter[str]:
         """Return how often the server was asked for each file."""

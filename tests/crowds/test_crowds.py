@@ -13,7 +13,8 @@ import pytest
 
 from tests.kit.project import DOIT, Project, disk, sha256
 
-from .crowd import CROWD, PATIENCE, crowd, nap
+from .crowd import CROWD, crowd, nap
+from .rush import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

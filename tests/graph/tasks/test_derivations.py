@@ -408,3 +408,23 @@ def test_runs_at_once_make_everything_once(project: Project, tmp_path: Path) -> 
         assert (project.entry(name) / "disk.raw").read_bytes() == disk(name, 16 * MiB)
         assert project.files(name) == {"disk.raw", "raw.json"}
     assert project.executed("raw") == set()
+
+
+@pytest.mark.parametrize("how", ["task_dep", "file_dep", "setup"])
+def test_what_a_task_of_somebody_s_own_depends_on_is_made(project: Project, how: str) -> None:
+    """Nobody asked for the wrapper, and the RAW is there already: a mere input would not be made."""
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz")
+    project.ok("raw:a")
+    assert project.files("a") == {"disk.raw", "raw.json"}
+    wrapper = str(project.entry("a") / "wrapper")
+    task = {"actions": [f"test -e {wrapper}"], how: [wrapper if how == "file_dep" else "fetch:a"]}
+    with (project.folder / "dodo.py").open("a") as file:
+        file.write(f"\n\ndef task_mine():\n    return {task}\n")
+    assert "fetch:a" in project.executed("mine")
+
+
+def test_a_target_is_asked_for_as_its_task_is(project: Project) -> None:
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz")
+    project.ok("raw:a")
+    project.ok(str(project.entry("a") / "wrapper"))
+    assert project.files("a") == {"disk.raw", "raw.json", "wrapper", "fetch.json"}

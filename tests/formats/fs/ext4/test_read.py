@@ -9,7 +9,7 @@ import pytest
 
 from recipes.errors import CorruptImage, UnsupportedFeature
 from recipes.formats.fs.ext4.read import Ext4
-from recipes.formats.io.source import FileSource, Window
+from recipes.formats.io.source import FileSource, Window, read_exact
 from recipes.formats.tree.tree import Extent, Tree
 from tests.kit.ext4_images import (
     KiB,
@@ -158,7 +158,7 @@ def test_data_stays_where_it_is(tmp_path: Path) -> None:
         (extent,) = node.data
         assert isinstance(extent, Extent)
         assert (extent.at, extent.length, extent.source.name) == (0, 100_000, "image")
-        assert os.pread(file.fileno(), 100_000, extent.offset) == b"d" * 100_000
+        assert read_exact(extent.source, extent.offset, 100_000) == b"d" * 100_000
 
 
 def test_a_file_of_more_than_four_gigabytes(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
+from recipes.formats.fs import follow
 from recipes.formats.io.bounds import NAME_WEIGHT
 from recipes.formats.io.source import read_exact
-from recipes.formats.tree.tree import MAX_LINKS_FOLLOWED, MAX_NAMES, PATH_MAX, Extent, Node, split
+from recipes.formats.tree.tree import MAX_NAMES, PATH_MAX, Extent, Node
 
 from .dir import entries, verify
 from .inode import Inode, inodes
@@ -52,34 +53,11 @@ class Ext4:
 
     def exists(self, path: bytes) -> bool:
         """Say whether something is at `path`; symbolic links are followed within the file system, as by chroot(2)."""
-        followed = 0
-        trail = [ROOT_INODE]
-        todo = split(path)[::-1]
-        # Links may lead through the same places thousands of times.
         reader = _Reader(self._volume)
         known = cache(reader.inode)
-        names = cache(lambda number: reader.names(known(number)))
-        target_of = cache(lambda number: reader.target(known(number)))
-        while todo:
-            name = todo.pop()
-            if name == b"..":
-                del trail[max(1, len(trail) - 1) :]
-                continue
-            number = names(trail[-1]).get(name) if stat.S_ISDIR(known(trail[-1]).mode) else None
-            if number is None:
-                return False
-            inode = known(number)
-            if not stat.S_ISLNK(inode.mode):
-                trail.append(number)
-                continue
-            followed += 1
-            if followed > MAX_LINKS_FOLLOWED:
-                return False
-            target = target_of(number)
-            if target.startswith(b"/"):
-                trail = [ROOT_INODE]
-            todo += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
-        return True
+        names = cache(lambda number: reader.names(known(number)) if stat.S_ISDIR(known(number).mode) else {})
+        target = cache(lambda number: reader.target(known(number)) if stat.S_ISLNK(known(number).mode) else None)
+        return follow.exists(path, ROOT_INODE, lambda number, name: names(number).get(name), target)
 
     def fill(self, tree: Tree) -> None:
         """Make the root directory that of `tree`, whose extents refer to the source: it has to stay open as long."""

@@ -67,9 +67,10 @@ def of_folder(folder: Path, *, skip: frozenset[bytes] = frozenset({b"lost+found"
         folders[:] = [name for name in folders if inside + name not in skip]
         paths += [inside + name for name in (*folders, *files)]
     status = {path: os.lstat(os.path.join(top, path)) for path in paths}  # noqa: PTH118
-    names: dict[int, list[bytes]] = {}
+    # Each subvolume of a btrfs counts its inodes anew.
+    names: dict[tuple[int, int], list[bytes]] = {}
     for path, found in status.items():
-        names.setdefault(found.st_ino, []).append(path)
+        names.setdefault((found.st_dev, found.st_ino), []).append(path)
     return {
         path: Facts(
             found.st_mode,
@@ -81,8 +82,8 @@ def of_folder(folder: Path, *, skip: frozenset[bytes] = frozenset({b"lost+found"
             os.readlink(os.path.join(top, path)) if stat.S_ISLNK(found.st_mode) else b"",  # noqa: PTH115, PTH118
             _device(found),
             _xattrs(os.path.join(top, path)),  # noqa: PTH118
-            min(names[found.st_ino]),
-            1 if stat.S_ISDIR(found.st_mode) else len(names[found.st_ino]),
+            path if stat.S_ISDIR(found.st_mode) else min(names[found.st_dev, found.st_ino]),
+            1 if stat.S_ISDIR(found.st_mode) else len(names[found.st_dev, found.st_ino]),
         )
         for path, found in status.items()
     }

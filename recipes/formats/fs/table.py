@@ -28,11 +28,18 @@ def _open_ext4(source: Source) -> FileSystem:
     return Ext4(source)
 
 
+def _open_btrfs(source: Source) -> FileSystem:
+    from . import btrfs
+
+    return btrfs.open(source)
+
+
 #: What opens a file system, by the name that `detect` gives it. Each imports its package where it is needed.
 READERS: dict[str, Callable[[Source], FileSystem]] = {
     "ext2": _open_ext4,
     "ext3": _open_ext4,
     "ext4": _open_ext4,
+    "btrfs": _open_btrfs,
 }
 
 #: In the order in which they are tried. mke2fs overwrites what was in the first blocks and leaves what was further

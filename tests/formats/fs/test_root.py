@@ -44,10 +44,14 @@ class Disk:
         if filesystem.startswith("ext"):
             make(image, size * MiB, "-t", filesystem, "-d", str(source))
         else:
-            need(filesystem)
             with image.open("wb") as file:
                 file.truncate(size * MiB)
-            tool(filesystem, *(["-q"] if filesystem != "mkfs.vfat" else []), str(image))
+                if filesystem == "LUKS":
+                    os.pwrite(file.fileno(), b"LUKS\xba\xbe", 0)
+            if filesystem != "LUKS":
+                need(filesystem)
+                options = {"mkfs.vfat": [], "mkfs.btrfs": ["-q", "--rootdir", str(source)]}
+                tool(filesystem, *options.get(filesystem, ["-q"]), str(image))
         self._script.append(f"start={self._end * 2048}, size={size * 2048}, type={kind}")
         self._parts.append((self._end, image))
         self._end += size
@@ -105,7 +109,7 @@ def test_a_bare_file_system_is_the_root(tmp_path: Path) -> None:
         assert [path for path, _node in tree.walk()] == [b"", b"lost+found"]
 
 
-@pytest.mark.parametrize(("tool_name", "name", "size"), [("mkfs.xfs", "xfs", 320), ("mkfs.btrfs", "btrfs", 128)])
+@pytest.mark.parametrize(("tool_name", "name", "size"), [("mkfs.xfs", "xfs", 320), ("LUKS", "LUKS", 1)])
 def test_another_file_system_is_named(disk: Disk, tool_name: str, name: str, size: int) -> None:
     disk.add(EFI, "mkfs.vfat").add(LINUX, "ext4").add(LINUX, tool_name, size=size)
     with pytest.raises(UnsupportedFeature) as caught:
@@ -118,9 +122,18 @@ def test_another_file_system_is_named(disk: Disk, tool_name: str, name: str, siz
 
 
 def test_another_file_system_with_the_type_is_not_passed_over(disk: Disk) -> None:
-    disk.add(LINUX, "ext4", "etc/os-release").add(X86_64, "mkfs.btrfs", size=128)
-    with pytest.raises(UnsupportedFeature, match="btrfs is not supported yet"):
+    disk.add(LINUX, "ext4", "etc/os-release").add(X86_64, "LUKS")
+    with pytest.raises(UnsupportedFeature, match="LUKS is not supported yet"):
         disk.root()
+
+
+def test_a_btrfs_is_the_root_like_any_other(disk: Disk) -> None:
+    disk.add(LINUX, "ext4", "etc/os-release").add(LINUX, "mkfs.btrfs", "etc/os-release", size=128)
+    assert disk.add(LINUX, "mkfs.btrfs", "etc/hosts", size=256).root() == b"1"
+
+
+def test_a_btrfs_with_the_type(disk: Disk) -> None:
+    assert disk.add(LINUX, "ext4", "etc/os-release").add(X86_64, "mkfs.btrfs", size=128).root() == b"1"
 
 
 def test_no_root_at_all(disk: Disk) -> None:

@@ -25,6 +25,7 @@ from tests.kit import tar_archives
 from tests.kit.ext4_images import ACL, CAPABILITY
 from tests.kit.oci_images import ARM64, Layout, docker_archive, file, folder, hardlink, symlink, tar
 
+from . import btrfs
 from .mutate import Spot, damage, damage_document, grow
 from .target import MAX_VIRTUAL_SIZE, Target, made
 
@@ -302,6 +303,7 @@ def _write_layer(path: Path, out: Path) -> None:
 
 TARGETS = (
     Target("ext4", _ext4_seeds, _damage_ext4, partial(read_rootfs, "disk"), None, ("mke2fs", "debugfs")),
+    btrfs.target(partial(read_rootfs, "disk")),
     Target("tar", lambda _: _archives(), _damage_tar, partial(read_rootfs, "rootfs")),
     Target("oci", _image_seeds, _damage_image, partial(read_rootfs, "oci"), grow=_grow_image),
     Target("vhdx", lambda _: _archives(), _damage_tar, _write_vhdx),

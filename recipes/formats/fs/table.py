@@ -34,12 +34,19 @@ def _open_btrfs(source: Source) -> FileSystem:
     return btrfs.open(source)
 
 
+def _open_xfs(source: Source) -> FileSystem:
+    from . import xfs
+
+    return xfs.open(source)
+
+
 #: What opens a file system, by the name that `detect` gives it. Each imports its package where it is needed.
 READERS: dict[str, Callable[[Source], FileSystem]] = {
     "ext2": _open_ext4,
     "ext3": _open_ext4,
     "ext4": _open_ext4,
     "btrfs": _open_btrfs,
+    "xfs": _open_xfs,
 }
 
 #: In the order in which they are tried. mke2fs overwrites what was in the first blocks and leaves what was further

@@ -1,8 +1,9 @@
-"""POSIX access control lists in their three forms: extended attribute, ext4's own, text.
+"""POSIX access control lists in their four forms: extended attribute, ext4's own, XFS's own, text.
 
 The extended attribute (linux/posix_acl_xattr.h, version 2) is what getxattr(2) gives and what a `Node` holds. ext4
-keeps another form on the disk (fs/ext4/acl.h, version 1), which leaves out the ids that mean nothing. Archives may hold
-text (acl_from_text(3), and star's fourth field with the number of a name). Numbers are little endian everywhere.
+keeps another form on the disk (fs/ext4/acl.h, version 1), which leaves out the ids that mean nothing, and XFS one of
+its own (fs/xfs/xfs_acl.h). Archives may hold text (acl_from_text(3), and star's fourth field with the number of a
+name). Numbers are little-endian but in XFS's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _NO_ID = 0xFFFFFFFF
 _VERSION = struct.Struct("<I")
 _ENTRY = struct.Struct("<HHI")
 _SHORT = struct.Struct("<HH")
+#: XFS counts the entries, and has them in its own order, big-endian: tag, id, permissions.
+_XFS_COUNT = 4
+_XFS_ENTRY = struct.Struct(">IIH2x")
 _XATTR_VERSION = 2
 _EXT4_VERSION = 1
 
@@ -87,6 +91,15 @@ def from_ext4(value: bytes) -> bytes:
         entries.append(_Entry(*(_ENTRY if tag in _NAMED else _SHORT).unpack_from(value, at)))
         at += size
     return _to_xattr(_checked(entries))
+
+
+def from_xfs(value: bytes) -> bytes:
+    """Return the extended attribute for XFS's form. Errors: `CorruptImage` for what cannot be a list."""
+    count = int.from_bytes(value[:_XFS_COUNT], "big")
+    if len(value) != _XFS_COUNT + count * _XFS_ENTRY.size:
+        raise CorruptImage(f"an access control list of {count} entries has {len(value)} bytes")
+    entries = (_Entry(tag, permissions, id_) for tag, id_, permissions in _XFS_ENTRY.iter_unpack(value[_XFS_COUNT:]))
+    return _to_xattr(_checked([entry if entry.tag in _NAMED else entry._replace(id=_NO_ID) for entry in entries]))
 
 
 def from_text(text: str) -> bytes:

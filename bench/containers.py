@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit.debian import BENCH, build, home, run
 
+from . import images
 from .measure import Contender, Row
 from .rows import Unavailable
 
@@ -76,20 +77,31 @@ def _vhdx(kit: Kit) -> Row:
     return Row("vhdx", "rootfs.tar → VHDX of 1 TiB", (ours,), (rival,), kit.folder, "1.5 x", _checked)
 
 
-def _dissect() -> Contender:
+def _dissect(package: str, disk: Path) -> Contender:
     python = home() / "dissect" / "bin" / "python"
-    if not python.exists():
+    if not any(python.parent.parent.glob(f"lib/python*/site-packages/{package.replace('.', '/')}")):
         where = python.parent.parent
-        raise Unavailable(
-            f"no dissect: python3 -m venv {where} && {where}/bin/pip install dissect.extfs dissect.volume"
-        )
-    disk = build(BENCH).raw
-    return Contender("dissect.extfs and Python's tarfile", (str(python), str(_DISSECT), str(disk), "DST"))
+        raise Unavailable(f"no {package}: python3 -m venv {where} && {where}/bin/pip install {package} dissect.volume")
+    return Contender(f"{package} and Python's tarfile", (str(python), str(_DISSECT), str(disk), "DST"))
 
 
 def _from_disk(kit: Kit, step: str, title: str) -> Row:
-    ours = _larder(step, str(build(BENCH).raw))
-    return Row(f"disk-{step}", title, (ours,), (_dissect(),), kit.folder, "2 x")
+    disk = build(BENCH).raw
+    rival = _dissect("dissect.extfs", disk)
+    return Row(f"disk-{step}", title, (_larder(step, str(disk)),), (rival,), kit.folder, "2 x")
+
+
+def _from_xfs(kit: Kit) -> Row:
+    if os.getuid() != 0:
+        raise Unavailable("mounting a file system needs root")
+    disk = images.root_on("xfs")
+    script = (
+        'mkdir "$0.mounted"; trap \'umount "$0.mounted"; rmdir "$0.mounted"\' EXIT; mount -o loop,ro,norecovery "$1" '
+        '"$0.mounted"; tar -C "$0.mounted" --numeric-owner --xattrs --xattrs-include="*" -cf "$0" .'
+    )
+    rivals = (_dissect("dissect.xfs", disk), _shell("`mount`, `tar -c --xattrs`, as root", script, disk))
+    ours = (_larder("rootfs", str(disk)),)
+    return Row("xfs-rootfs", "XFS → rootfs.tar", ours, rivals, kit.folder, "2.5 x dissect, 1 x tar")
 
 
 def _oci_zstd(kit: Kit) -> Row:
@@ -131,6 +143,7 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "vhdx": _vhdx,
     "disk-rootfs": lambda kit: _from_disk(kit, "rootfs", "RAW → rootfs.tar"),
     "disk-vhdx": lambda kit: _from_disk(kit, "vhdx", "RAW → VHDX"),
+    "xfs-rootfs": _from_xfs,
     "oci-zstd": _oci_zstd,
     "oci-gzip": _oci_gzip,
 }

@@ -1,4 +1,7 @@
-"""``dissect_tar.py DISK TAR``: what ``python -m recipes rootfs`` does, with dissect; run by a Python that has that."""
+"""``dissect_tar.py DISK TAR``: what ``python -m recipes rootfs`` does, with dissect; run by a Python that has that.
+
+The disk has ext4 on its first partition, or is XFS as a whole, whose extended attributes dissect does not read.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ import os
 import stat
 import sys
 import tarfile
-
-from dissect.extfs import ExtFS
-from dissect.volume import disk
+from typing import Any, BinaryIO
 
 _TYPES = {
     stat.S_IFREG: tarfile.REGTYPE,
@@ -20,20 +21,38 @@ _TYPES = {
 }
 
 
+def _root(file: BinaryIO) -> Any:
+    if file.read(4) == b"XFSB":
+        from dissect.xfs import XFS
+
+        return XFS(file).root
+    from dissect.extfs import ExtFS
+    from dissect.volume import disk
+
+    return ExtFS(disk.Disk(file).partitions[0].open()).root
+
+
+def _owned(node: Any) -> tuple[int, int, int]:
+    """Return mode, user and group."""
+    inode = node.inode
+    names = ("i_mode", "i_uid", "i_gid") if hasattr(inode, "i_mode") else ("di_mode", "di_uid", "di_gid")
+    mode, uid, gid = (getattr(inode, name) for name in names)
+    return stat.S_IMODE(mode), uid, gid
+
+
 def main(source: str, target: str) -> None:
-    """Write the files of the first partition of the disk at `source` to the archive `target`."""
+    """Write the files of the disk at `source` to the archive `target`."""
     seen: dict[int, str] = {}
     with open(source, "rb", buffering=0) as file, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-        system = ExtFS(disk.Disk(file).partitions[0].open())
-        todo = [(system.root, ".")]
+        todo = [(_root(file), ".")]
         while todo:
             node, name = todo.pop()
             member = tarfile.TarInfo(name)
-            inode = node.inode
             member.type = _TYPES[node.filetype]
-            member.mode, member.mtime = stat.S_IMODE(inode.i_mode), node.mtime_ns // 10**9
-            member.uid, member.gid = inode.i_uid, inode.i_gid
-            member.pax_headers = {f"SCHILY.xattr.{each.name}": os.fsdecode(each.value) for each in node.xattr}
+            member.mode, member.uid, member.gid = _owned(node)
+            member.mtime = node.mtime_ns // 10**9
+            xattrs = getattr(node, "xattr", ())
+            member.pax_headers = {f"SCHILY.xattr.{each.name}": os.fsdecode(each.value) for each in xattrs}
             if node.filetype == stat.S_IFDIR:
                 todo += [(child, f"{name}/{part}") for part, child in node.listdir().items() if part not in (".", "..")]
             elif node.filetype == stat.S_IFLNK:

@@ -92,6 +92,25 @@ FILE_SYSTEMS = {
 }
 
 
+def root_on(name: str) -> Path:
+    """Return a disk with that Debian's root on the file system `name`, which has it whole: needs root."""
+    debian = build(BENCH)
+
+    def make(path: Path) -> None:
+        with path.open("wb") as file:
+            file.truncate(4 * GiB)
+        folder = path.with_suffix(".mounted")
+        folder.mkdir()
+        run(*FILE_SYSTEMS[name], path)
+        run("mount", "-o", "loop", path, folder)
+        try:
+            run("tar", "-C", folder, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", debian.rootfs)
+        finally:
+            run("umount", folder)
+
+    return once(debian.folder / f"{name}.raw", make)
+
+
 @contextmanager
 def mounted(make_file_system: tuple[str, ...], size: int) -> Iterator[Path]:
     """Give a new file system of `size` bytes, mounted through a loop device: needs root."""

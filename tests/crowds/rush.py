@@ -6,15 +6,18 @@ counts is what the server is asked for, and how often anything is made.
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import time
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tests.kit.project import DOIT, Project
+from tests.kit.project import DOIT, Project, disk, sha256
+from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -25,6 +28,10 @@ PATIENCE = 120.0
 
 #: Seconds that a server waits once all processes have begun: they have decided what there is to do then, and queue.
 SLOWNESS = 1.0
+
+NAMES = tuple("abcdef")
+#: What is made of a disk by default, each once.
+CHAIN = ("fetch", "content", "raw")
 
 #: Every process tells that it has begun, what it makes, and where all of its threads are when it takes too long.
 HOOK = """
@@ -112,3 +119,69 @@ def _started(project: Project, order: Sequence[str]) -> subprocess.Popen[str]:
 def downloads(server: Server) -> Counter[str]:
     """Return how often the bytes of each file, or of each blob and manifest of a registry, were asked for."""
     return Counter(seen.path for seen in server.seen if seen.method == "GET")
+
+
+class Upstream:
+    """Serves a compressed disk for each of `NAMES`, once all who want it are there."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.files = {f"/{name}.raw.gz": gzip.compress(disk(name), mtime=0) for name in NAMES}
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.gate.wait(exchange)
+        exchange.file(self.files[exchange.path])
+
+    def declare(self, project: Project, server: Server, *names: str, head: str = "") -> None:
+        for name in names:
+            data = self.files[f"/{name}.raw.gz"]
+            source = {"url": f"{server.url}/{name}.raw.gz", "digest": sha256(data), "size": len(data)}
+            project.declared[name] = {"prewarm": True, "source": source}
+        project.write(head)
+
+
+class Rush(Project):
+    """A project whose processes tell what they make."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.log = folder / "made"
+        self.gate = Gate()
+        watched(self, self.log)
+
+    def at_once(self, *orders: list[str]) -> None:
+        """Run a `doit` for each of `orders`; all must succeed."""
+        assert rush(self, self.log, self.gate, orders) == []
+
+
+def once(project: Rush, *names: str, kinds: tuple[str, ...] = CHAIN) -> None:
+    """Require that each of `kinds` was made once, that the disks are right, and that nothing else is left."""
+    assert made(project.log) == {f"{kind}:{name}": 1 for name in names for kind in kinds}
+    for name in names:
+        assert (project.entry(name) / "disk.raw").read_bytes() == disk(name)
+
+
+def rush_at_random(folder: Path, dice: random.Random) -> int:
+    """Let some processes do something with some images, and require one download and conversion of each; say how many.
+
+    They run derivations in any order, on any number of threads, and make clones of any format.
+    """
+    folder.mkdir()
+    project = Rush(folder)
+    upstream = Upstream(project.gate)
+    names = dice.sample(NAMES, dice.randint(1, len(NAMES)))
+
+    def order(number: int) -> list[str]:
+        if dice.random() < 0.5:
+            form = dice.choice(("raw", "qcow2"))
+            return [f"clone:{dice.choice(names)}", "--to", str(folder / f"vm-{number}"), "--format", form]
+        tasks = [f"raw:{name}" for name in dice.sample(names, dice.randint(1, len(names)))]
+        return ["run", "-n", dice.choice("0124"), *tasks]
+
+    with misbehaving(upstream) as server:
+        upstream.declare(project, server, *names)
+        orders = [["run", "-n", dice.choice("012")], *(order(number) for number in range(dice.randint(2, 7)))]
+        project.at_once(*orders)
+        assert downloads(server) == {f"/{name}.raw.gz": 1 for name in names}, orders
+    once(project, *names)
+    return len(orders)

@@ -14,61 +14,17 @@ from tests.kit.project import Project, disk, sha256
 from tests.kit.registries import Fake, Keeping, image, layer
 from tests.kit.servers import misbehaving
 
-from .rush import Gate, downloads, made, rush, watched
+from .rush import CHAIN, NAMES, Rush, Upstream, downloads, made, once
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.kit.servers import Exchange, Server
-
-NAMES = tuple("abcdef")
-#: What is made of a disk by default, each once.
-CHAIN = ("fetch", "content", "raw")
-
-
-class Upstream:
-    """Serves a compressed disk for each of `NAMES`, once all who want it are there."""
-
-    def __init__(self, gate: Gate) -> None:
-        self.gate = gate
-        self.files = {f"/{name}.raw.gz": gzip.compress(disk(name), mtime=0) for name in NAMES}
-
-    def __call__(self, exchange: Exchange) -> None:
-        self.gate.wait(exchange)
-        exchange.file(self.files[exchange.path])
-
-    def declare(self, project: Project, server: Server, *names: str, head: str = "") -> None:
-        for name in names:
-            data = self.files[f"/{name}.raw.gz"]
-            source = {"url": f"{server.url}/{name}.raw.gz", "digest": sha256(data), "size": len(data)}
-            project.declared[name] = {"prewarm": True, "source": source}
-        project.write(head)
-
-
-class Rush(Project):
-    """A project whose processes tell what they make."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.log = folder / "made"
-        self.gate = Gate()
-        watched(self, self.log)
-
-    def at_once(self, *orders: list[str]) -> None:
-        """Run a `doit` for each of `orders`; all must succeed."""
-        assert rush(self, self.log, self.gate, orders) == []
+    from tests.kit.servers import Exchange
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Rush:
     return Rush(tmp_path)
-
-
-def once(project: Rush, *names: str, kinds: tuple[str, ...] = CHAIN) -> None:
-    """Require that each of `kinds` was made once, that the disks are right, and that nothing else is left."""
-    assert made(project.log) == {f"{kind}:{name}": 1 for name in names for kind in kinds}
-    for name in names:
-        assert (project.entry(name) / "disk.raw").read_bytes() == disk(name)
 
 
 def shuffled(number: int, tasks: list[str]) -> list[str]:

@@ -380,7 +380,7 @@ def _require_file(source: Path) -> None:
 
 def _clone(options: argparse.Namespace) -> str:
     from .export.clone import Wish, clone
-    from .formats.codec.foreign import refusal
+    from .formats.disk.foreign import refusal
     from .formats.io.probe import RAW_FORMATS, probe
 
     _require_file(options.source)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from recipes.cache import store
 from recipes.formats.disk import to_raw as disk
-from recipes.formats.disk.qcow2.header import SECTOR
 from recipes.formats.io import blkhash
 from recipes.formats.io.probe import RAW_FORMATS
+from recipes.formats.io.sparse import SECTOR
 from recipes.model import Artifact
 
 from .recipe import Made, Recipe

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from recipes.cache.store import is_there
 from recipes.errors import StoreError
-from recipes.formats.disk.qcow2.header import SECTOR
 from recipes.formats.disk.qcow2.overlay import write_overlay
 from recipes.formats.io import sparse
+from recipes.formats.io.sparse import SECTOR
 from recipes.model import DERIVABLE
 from recipes.progress import SILENCE
 from recipes.units import format_size

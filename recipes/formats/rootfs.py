@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.model import Digest
 
-from .codec import foreign
+from .disk import foreign
+from .disk.table import FORMATS, readable
 from .fs import root as disk_tree
 from .io import probe
 from .io.bounds import content_limit
@@ -61,7 +62,7 @@ def open_tree(
             raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
         if kind == "disk":
             with progress.meter(f"{label}: reading") as meter:
-                tree = disk_tree.load(path, stored=stored, meter=meter)
+                tree = disk_tree.load(path, stored=stored, limit=limit, meter=meter)
             return _checked(tree, stored or data_size(path), path)
         if kind == "rootfs":
             _require_tarball(path)
@@ -121,9 +122,9 @@ def _kind(path: Path) -> Kind:
     name = probe.probe(path)
     if name == "tar":
         return "oci" if oci_layout.is_image(path) else "rootfs"
-    if name in probe.RAW_FORMATS:
+    if name in probe.RAW_FORMATS or name in FORMATS:
         return "disk"
-    raise foreign.refusal(path, name, "a RAW disk, a tarball or an archive of an image")
+    raise foreign.refusal(path, name, f"a disk ({readable()}), a tarball or an archive of an image")
 
 
 def write(tree: Tree, path: Path, *, progress: Progress, label: str, durable: bool = True) -> Digest:

@@ -1,4 +1,4 @@
-"""From a QCOW2 image to a sparse RAW file, in several threads.
+"""From a disk image to a sparse RAW file, in several threads.
 
 Each thread takes a batch of the guest's disk, reads or inflates it into a buffer of its own, writes it without its zero
 blocks, and hashes it while it is in the processor's cache. Plain data is shared with the image where the file system
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from recipes.formats.io.sparse import SparseFile
     from recipes.progress import Meter
 
-    from .qcow2.image import Extent, Qcow2
+    from .image import DiskImage, Extent
 
 #: Compressed clusters with no more than this between them are read at once, for instance around an L2 table.
 _GAP = 64 * 1024
@@ -37,18 +37,20 @@ class _Batch(NamedTuple):
     extents: list[Extent]
 
 
-def convert(image: Qcow2, target: SparseFile, *, jobs: int, meter: Meter, hasher: BlockHasher | None = None) -> None:
+def convert(
+    image: DiskImage, target: SparseFile, *, jobs: int, meter: Meter, hasher: BlockHasher | None = None
+) -> None:
     """Write the active state of `image` to the empty `target`, in `jobs` threads, and finish it.
 
     `meter` is told the bytes of the guest's disk that have data. `hasher` is fed the whole disk. Errors: those of
-    `Qcow2.extents` before anything is written; `CorruptImage` for data that does not inflate; `NoSpace`.
+    `DiskImage.extents` before anything is written; `CorruptImage` for data that does not decompress; `NoSpace`.
     """
     meter.expect(image.data_size)
     extents = image.extents()
     if hasher is None:
         extents = _share_runs(image, target, extents, meter)
-    span = max(CHUNK, image.header.cluster_size)
-    batches = _batches(extents, span, image.header.virtual_size)
+    span = max(CHUNK, image.unit)
+    batches = _batches(extents, span, image.size)
 
     def worker(mine: Iterator[_Batch]) -> None:
         reader = _Reader(image, span)
@@ -56,7 +58,7 @@ def convert(image: Qcow2, target: SparseFile, *, jobs: int, meter: Meter, hasher
             view = reader.read(batch)
             runs = data_runs(view)
             source = _plain_source(batch)
-            if source is None or not target.share(image.fd, source, batch.start, runs):
+            if source is None or not target.share(image.fileno(), source, batch.start, runs):
                 target.pwrite_runs(view, batch.start, runs)
             if hasher is not None:
                 hasher.update(batch.start, view)
@@ -65,13 +67,13 @@ def convert(image: Qcow2, target: SparseFile, *, jobs: int, meter: Meter, hasher
             meter.advance(sum(extent.length for extent in batch.extents))
 
     share(batches, worker, jobs=jobs)
-    target.finish(image.header.virtual_size)
+    target.finish(image.size)
 
 
-def _share_runs(image: Qcow2, target: SparseFile, extents: Iterable[Extent], meter: Meter) -> Iterator[Extent]:
+def _share_runs(image: DiskImage, target: SparseFile, extents: Iterable[Extent], meter: Meter) -> Iterator[Extent]:
     """Share what can be shared without a look at it, and yield the rest."""
     for extent in extents:
-        if not extent.stored and target.share(image.fd, extent.host, extent.guest, [(0, extent.length)]):
+        if not extent.stored and target.share(image.fileno(), extent.host, extent.guest, [(0, extent.length)]):
             meter.advance(extent.length)
         else:
             yield extent
@@ -120,7 +122,7 @@ def _cut(extents: Iterable[Extent], span: int) -> Iterator[Extent]:
 class _Reader:
     """One thread's buffers and decompressor."""
 
-    def __init__(self, image: Qcow2, span: int) -> None:
+    def __init__(self, image: DiskImage, span: int) -> None:
         self._image = image
         self._guest = memoryview(bytearray(span))
         # A compressed cluster takes at most twice its size in the file: the L2 entry has no room for more.
@@ -128,7 +130,7 @@ class _Reader:
 
     @cached_property
     def _inflate(self) -> Callable[[memoryview, int], bytes | bytearray]:
-        return _inflater(self._image)
+        return self._image.decoder()
 
     def read(self, batch: _Batch) -> memoryview:
         """Return the content of `batch`, until the next call."""
@@ -153,7 +155,7 @@ class _Reader:
         return view
 
     def _fill(self, view: memoryview, offset: int) -> None:
-        if os.preadv(self._image.fd, [view], offset) != len(view):
+        if os.preadv(self._image.fileno(), [view], offset) != len(view):
             raise self._image.truncated(f"the data at byte {offset}", offset + len(view))
 
 
@@ -173,47 +175,3 @@ def _neighbours(extents: list[Extent], room: int) -> Iterator[tuple[int, int, li
         group, start, stop = [extent], extent.host, end
     if group:
         yield start, stop, group
-
-
-def _inflater(image: Qcow2) -> Callable[[memoryview, int], bytes | bytearray]:
-    """Return this thread's function from stored bytes and a guest offset to one cluster, or `CorruptImage`.
-
-    What follows the compressed data is ignored: lengths in the L2 table are rounded up to sectors.
-    """
-    size = image.header.cluster_size
-
-    def wrong(guest: int, found: str) -> Exception:
-        return image.corrupt(f"the compressed cluster at guest offset {guest} {found}")
-
-    if image.header.compression == "zlib":
-        from deflate import DeflateError, deflate_decompress
-
-        def inflate(stored: memoryview, guest: int) -> bytes | bytearray:
-            try:
-                data: bytearray = deflate_decompress(stored, size)
-            except DeflateError:
-                raise wrong(guest, f"is not a deflate stream of at most {size} bytes") from None
-            if len(data) != size:
-                raise wrong(guest, f"has {len(data)} bytes instead of {size}")
-            return data
-
-        return inflate
-
-    from zstandard import ZstdDecompressor, ZstdError, frame_content_size
-
-    decompress = ZstdDecompressor().decompress
-
-    def unzstd(stored: memoryview, guest: int) -> bytes | bytearray:
-        try:
-            # -1 is unknown. decompress() allocates what the frame claims, so the claim comes first.
-            claimed = frame_content_size(stored)
-            if claimed not in (size, -1):
-                raise wrong(guest, f"claims {claimed} bytes instead of {size}")
-            data = decompress(stored, max_output_size=size)
-        except ZstdError as error:
-            raise wrong(guest, f"is not a zstd frame: {error}") from None
-        if len(data) != size:
-            raise wrong(guest, f"has {len(data)} bytes instead of {size}")
-        return data
-
-    return unzstd

@@ -9,12 +9,11 @@ from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher, of_file
 from recipes.formats.io.bounds import RAISE_VIRTUAL_SIZE
-from recipes.formats.io.sparse import SparseFile, clone, removed_on_error
+from recipes.formats.io.sparse import SECTOR, SparseFile, clone, removed_on_error
 from recipes.units import format_size
 
 from .convert import convert
-from .qcow2.header import SECTOR
-from .qcow2.image import Qcow2
+from .table import FORMATS, readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,15 +57,15 @@ def to_raw(
     job = _Job(source, destination, jobs, max_virtual_size, progress, label, blkhash, durable)
     try:
         name = require_disk(source)
-        if name == "qcow2":
-            return job.from_qcow2()
+        if name in FORMATS:
+            return job.from_image(name)
         if name in probe.RAW_FORMATS:
             return job.from_raw(name)
     except OSError as error:
         raise StoreError(f"{error.filename or source}: {error.strerror}") from error
     raise UnsupportedFeature(
         f"{source}: a disk image in the format {name} is not supported yet",
-        hint="larder reads QCOW2 and RAW; qemu-img convert makes them from most others",
+        hint=f"larder reads {readable()}; qemu-img convert makes them from most others",
     )
 
 
@@ -83,7 +82,7 @@ def require_disk(path: Path) -> str:
         return name
     if name not in probe.RAW_FORMATS:
         # Here and not above: it knows all codecs, and a RAW disk needs none.
-        from recipes.formats.codec import foreign
+        from . import foreign
 
         raise foreign.refusal(path, name, "a disk image")
     size = path.stat().st_size
@@ -115,11 +114,10 @@ class _Job(NamedTuple):
     blkhash: bool
     durable: bool
 
-    def from_qcow2(self) -> RawDisk:
+    def from_image(self, name: str) -> RawDisk:
         hasher = BlockHasher() if self.blkhash else None
         with self.source.open("rb", buffering=0) as file:
-            image = Qcow2(file.fileno(), self.source, max_virtual_size=self.max_virtual_size)
-            size = image.header.virtual_size
+            image = FORMATS[name].open(file.fileno(), self.source, self.max_virtual_size)
             with (
                 SparseFile(self.destination, durable=self.durable) as target,
                 removed_on_error(self.destination),
@@ -127,7 +125,7 @@ class _Job(NamedTuple):
             ):
                 self._warn(image.data_size)
                 convert(image, target, jobs=self.jobs, meter=meter, hasher=hasher)
-        return RawDisk("qcow2", size, hasher.result(size) if hasher else None, "convert")
+        return RawDisk(name, image.size, hasher.result(image.size) if hasher else None, "convert")
 
     def _warn(self, data: int) -> None:
         """Tell where `data` bytes would not fit.

@@ -6,10 +6,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import StoreError, UnsupportedFeature
+from recipes.formats.disk.guest import Guest
+from recipes.formats.disk.table import FORMATS
+from recipes.formats.io.probe import probe
 from recipes.formats.io.source import FileSource, Window
 from recipes.formats.io.sparse import data_size
 from recipes.formats.tree.tree import Tree, show
 from recipes.progress import SILENT_METER
+from recipes.units import MAX_SIZE
 
 from . import partitions
 from . import table as filesystems
@@ -54,8 +58,11 @@ class _Candidate(NamedTuple):
         return f"{what} ({', '.join(details)})"
 
 
-def load(path: Path, *, stored: int | None = None, meter: Meter = SILENT_METER) -> Tree:
-    """Return the root file system of the RAW disk at `path`. The tree keeps the file open: use it as a context manager.
+def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter: Meter = SILENT_METER) -> Tree:
+    """Return the root file system of the disk at `path`. The tree keeps the file open: use it as a context manager.
+
+    The disk is RAW, or an image of at most `limit` bytes in a format that is read: that is not converted, only what is
+    looked at is decompressed.
 
     `stored` are the bytes that it was made of, where that is known: by default its own, without holes. `meter` is told
     that it goes on, see `Tree.told`.
@@ -73,11 +80,16 @@ def load(path: Path, *, stored: int | None = None, meter: Meter = SILENT_METER) 
             tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
             file = tree.keep(path.open("rb", buffering=0))
             with tree.told(meter):
-                _root(FileSource(file.fileno(), str(path))).fill(tree)
+                _root(_disk(file.fileno(), path, limit)).fill(tree)
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}") from error
         undo.pop_all()
     return tree
+
+
+def _disk(fd: int, path: Path, limit: int) -> Source:
+    name = probe(path)
+    return Guest(FORMATS[name].open(fd, path, limit), str(path)) if name in FORMATS else FileSource(fd, str(path))
 
 
 def _root(disk: Source) -> FileSystem:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: Bytes of the smallest hole: the block of ext4, XFS, btrfs and APFS, and the page of the page cache.
 BLOCK = 4096
 
+#: Bytes of a sector, which disks have whole ones of.
+SECTOR = 512
+
 #: Bytes that one read or write moves. Larger ones were slower: they fall out of the processor's cache.
 CHUNK = 512 * 1024
 

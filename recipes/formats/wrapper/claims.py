@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from recipes.formats.codec import compression, xz, zstd
 from recipes.formats.codec.compressed import READ, Wrapper
+from recipes.formats.disk.table import virtual_size
 from recipes.formats.io import probe
-
-from . import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +45,7 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
         if kind in probe.RAW_FORMATS:
             # VHD and DMG are told by their ends.
             kind = probe.detect(head, pread(max(0, size - probe.TAIL), probe.TAIL))
-        return Claims(None, kind, size, unwrap.virtual_size(kind, head, size))
+        return Claims(None, kind, size, virtual_size(kind, head, size))
     wrapper = Wrapper(name, codec, size, pread)
     if codec == "zstd":
         content_size, begin = _zstd(wrapper)
@@ -57,7 +56,7 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
     if not begin:
         return Claims(codec, None, content_size, None)
     kind = probe.detect(begin)
-    return Claims(codec, kind, content_size, unwrap.virtual_size(kind, begin, content_size))
+    return Claims(codec, kind, content_size, virtual_size(kind, begin, content_size))
 
 
 def _xz(wrapper: Wrapper) -> tuple[int, bytes]:

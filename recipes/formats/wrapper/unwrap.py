@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.codec import compression
-from recipes.formats.disk.qcow2.header import SECTOR
+from recipes.formats.disk.table import virtual_size
 from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher
 from recipes.formats.io.pipeline import Stage
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.progress import Progress
-
-#: Where a QCOW2 header says how large the disk is (docs/interop/qcow2.txt, "Header"). Its other fields are checked when
-#: the content is read as a disk.
-_QCOW2_SIZE = slice(24, 32)
 
 
 class Unwrapped(NamedTuple):
@@ -169,15 +165,3 @@ def _identify(fd: int, size: int) -> tuple[str, int | None]:
     head = os.pread(fd, probe.HEAD, 0)
     name = probe.detect(head, os.pread(fd, probe.TAIL, max(0, size - probe.TAIL)))
     return name, virtual_size(name, head, size)
-
-
-def virtual_size(name: str, head: bytes, size: int | None) -> int | None:
-    """Return the bytes of the virtual disk that content in the format `name` claims; None where it is not known.
-
-    `head` is its beginning, `size` the number of its bytes as far as that is known.
-    """
-    if name in probe.RAW_FORMATS:
-        return None if size is None else -(-size // SECTOR) * SECTOR
-    if name == "qcow2" and len(head) >= _QCOW2_SIZE.stop:
-        return int.from_bytes(head[_QCOW2_SIZE], "big")
-    return None

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
 from recipes.formats.io.bounds import RAISE_VIRTUAL_SIZE
+from recipes.formats.io.sparse import SECTOR
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-SECTOR = 512
 
 MAGIC = b"QFI\xfb"
 V2 = struct.Struct(">4sIQIIQIIQQIIQ")
 V3 = struct.Struct(">QQQII")
 EXTENSION = struct.Struct(">II")
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
+#: Where the header says how large the disk is.
+_SIZE = slice(24, 32)
 _FEATURE_NAME = struct.Struct(">BB46s")
 
 _CLUSTER_BITS = range(9, 22)
@@ -87,11 +88,11 @@ class ImageFile:
     def __init__(self, fd: int, path: Path) -> None:
         self.fd = fd
         self.path = path
-        self.size = os.fstat(fd).st_size
+        self.file_size = os.fstat(fd).st_size
 
     def read(self, offset: int, size: int, what: str) -> bytes:
         """Return `size` bytes at `offset`, or raise that the file ends before the end of `what`."""
-        data = os.pread(self.fd, size, offset) if offset + size <= self.size else b""
+        data = os.pread(self.fd, size, offset) if offset + size <= self.file_size else b""
         if len(data) != size:
             raise self.truncated(what, offset + size)
         return data
@@ -103,7 +104,7 @@ class ImageFile:
     def truncated(self, what: str, end: int) -> CorruptImage:
         """Return the error that says that the file ends before `end`, where `what` should."""
         return CorruptImage(
-            f"{self.path}: truncated QCOW2 image: {what} ends at byte {end}, and the file at byte {self.size}",
+            f"{self.path}: truncated QCOW2 image: {what} ends at byte {end}, and the file at byte {self.file_size}",
             hint="download it again",
         )
 
@@ -134,6 +135,11 @@ class Fields(NamedTuple):
     refcount_order: int = 4
     header_length: int = V2.size
     compression_type: int = 0
+
+
+def claimed_size(head: bytes) -> int | None:
+    """Return the bytes of the guest's disk that a file beginning with `head` claims, None where it is too short."""
+    return int.from_bytes(head[_SIZE], "big") if len(head) >= _SIZE.stop else None
 
 
 def read_header(file: ImageFile, *, max_virtual_size: int) -> Header:
@@ -278,7 +284,7 @@ def _check_table(file: ImageFile, header: Header, what: str, offset: int, size: 
         raise file.corrupt(f"the {what} has {size} bytes, more than the {limit} that the format allows")
     if offset % header.cluster_size or offset > _MAX_OFFSET:
         raise file.corrupt(f"the {what} is not at a cluster's start but at byte {offset}")
-    if size and offset + size > file.size:
+    if size and offset + size > file.file_size:
         raise file.truncated(f"the {what}", offset + size)
 
 
@@ -294,5 +300,5 @@ def _check_snapshots(file: ImageFile, count: int, offset: int) -> None:
         at += _SNAPSHOT.size + extra + id_size + name_size
         if at - offset > _MAX_SNAPSHOT_TABLE:
             raise file.corrupt(f"the snapshot table has more than {_MAX_SNAPSHOT_TABLE} bytes")
-    if count and at > file.size:
+    if count and at > file.file_size:
         raise file.truncated("the snapshot table", at)

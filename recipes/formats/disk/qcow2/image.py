@@ -10,13 +10,15 @@ import sys
 from array import array
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from recipes.errors import LimitExceeded
+from recipes.formats.disk.image import Extent
 from recipes.formats.io.bounds import content_limit
-from recipes.formats.io.sparse import CHUNK, data_extents, data_runs
+from recipes.formats.io.sparse import CHUNK, SECTOR, data_extents, data_runs
 
-from .header import SECTOR, ImageFile, read_header
+from .header import ImageFile, read_header
+from .inflate import inflater
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,25 +39,16 @@ _REMEMBERED = 1 << 16
 _WORTH_ASKING = 1 << 20
 
 
-class Extent(NamedTuple):
-    """A range of the guest's disk that has data; what no extent covers is zeros."""
-
-    #: Offset on the guest's disk.
-    guest: int
-    #: Bytes of the guest's disk, never past its end.
-    length: int
-    #: Offset in the file.
-    host: int
-    #: Bytes in the file of one compressed cluster, rounded up to sectors; 0 where the data is stored as it is.
-    stored: int
-
-
 class Qcow2(ImageFile):
     """A QCOW2 image, open for reading as `fd`, which stays the caller's; errors as those of `read_header`."""
+
+    format: ClassVar[str] = "qcow2"
 
     def __init__(self, fd: int, path: Path, *, max_virtual_size: int) -> None:
         super().__init__(fd, path)
         self.header = read_header(self, max_virtual_size=max_virtual_size)
+        self.size = self.header.virtual_size
+        self.unit = self.header.cluster_size
         self._known: list[Extent] | None = None
 
     def extents(self) -> Iterator[Extent]:
@@ -78,12 +71,20 @@ class Qcow2(ImageFile):
             self._known = known
         return size + rest
 
+    def fileno(self) -> int:
+        """Return the open file."""
+        return self.fd
+
+    def decoder(self) -> Callable[[memoryview, int], bytes | bytearray]:
+        """Return one thread's function from the stored bytes of a cluster and its guest offset to the cluster."""
+        return inflater(self)
+
     def _walk(self) -> Iterator[Extent]:
         pending: Extent | None = None
         # A cluster of the active state has one entry: only snapshots share clusters, with it and among each other.
         # Entries that share one would make any amount of data of a small file.
-        plain = self.size
-        inflated = most = content_limit(self.size)
+        plain = self.file_size
+        inflated = most = content_limit(self.file_size)
         for extent in self._pieces():
             if extent.stored:
                 inflated -= extent.length
@@ -138,12 +139,12 @@ class Qcow2(ImageFile):
         if offset % cluster_size:
             raise self.corrupt(f"the L2 table of L1 entry {index} is not at a cluster's start but at byte {offset}")
         # Every table has a cluster of its own. Entries that share tables would make a small file cost any time.
-        if tables * cluster_size > self.size:
+        if tables * cluster_size > self.file_size:
             raise self.corrupt("the L1 table names more L2 tables than the file has room for")
 
     def _words(self, offset: int, size: int) -> Iterator[tuple[int, array[int]]]:
         """Yield the parts of a table that are not all zeros, as (index of the first word, words of 8 bytes)."""
-        if offset + size > self.size:
+        if offset + size > self.file_size:
             raise self.truncated("a table", offset + size)
         for at in range(0, size, CHUNK):
             window = self.read(offset + at, min(CHUNK, size - at), "a table")
@@ -222,9 +223,9 @@ class Qcow2(ImageFile):
 
     def _plain(self, guest: int, length: int, host: int) -> Extent:
         length = min(length, self.header.virtual_size - guest)
-        if host + length > self.size:
+        if host + length > self.file_size:
             size = self.header.cluster_size
-            whole = max(0, self.size - host) // size * size
+            whole = max(0, self.file_size - host) // size * size
             raise self.truncated(f"the cluster at guest offset {guest + whole}", host + min(whole + size, length))
         return Extent(guest, length, host, 0)
 
@@ -235,7 +236,7 @@ class Qcow2(ImageFile):
         """
         size = self.header.cluster_size
         last = self.header.virtual_size - size
-        end = self.size
+        end = self.file_size
         shift = 70 - self.header.cluster_bits
         hosts = (1 << shift) - 1
         more_sectors = (_COMPRESSED >> shift) - 1

@@ -10,9 +10,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
-from recipes.formats.io.sparse import SparseFile, removed_on_error
+from recipes.formats.io.sparse import SECTOR, SparseFile, removed_on_error
 
-from .header import BACKING_FORMAT, END, EXTENSION, MAGIC, MAX_BACKING_NAME, MAX_L1, SECTOR, V2, V3, Fields
+from .header import BACKING_FORMAT, END, EXTENSION, MAGIC, MAX_BACKING_NAME, MAX_L1, V2, V3, Fields
 
 if TYPE_CHECKING:
     from pathlib import Path

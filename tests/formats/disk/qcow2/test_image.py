@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
+from recipes.formats.disk.image import Extent
 from recipes.formats.disk.qcow2 import image as qcow2
-from recipes.formats.disk.qcow2.image import Extent, Qcow2
+from recipes.formats.disk.qcow2.image import Qcow2
 from recipes.formats.io import bounds
 from tests.kit.oracles import need
 from tests.kit.qcow2_images import COMPRESSED, COPIED, ZERO, build, create, extension, write

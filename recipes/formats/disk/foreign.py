@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import UnsupportedFeature
+from recipes.formats.codec import compression
 from recipes.formats.io import probe
 
-from . import compression
+from .table import FORMATS, readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,8 +81,10 @@ def refusal(path: Path, name: str, expected: str) -> UnsupportedFeature:
     hint = _FOREIGN[name].hint if name in _FOREIGN else None
     if name in compression.CODECS:
         hint = f"python -m recipes content {path} DST undoes the compression"
-    elif name in probe.DISK_FORMATS:
+    elif name in FORMATS:
         hint = f"python -m recipes raw {path} DST makes a RAW disk of it"
+    elif name in probe.DISK_FORMATS:
+        hint = f"larder reads {readable()}; qemu-img convert makes them from most others"
     elif name == "tar":
         hint = (
             'a root file system in a tarball is kind = "rootfs" in images.toml, a container image is kind = "oci"; '

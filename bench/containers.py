@@ -23,7 +23,7 @@ _EXT4 = """
 import sys
 from pathlib import Path
 from recipes.formats import ext4_write, tar_read
-from recipes.formats.sparse import SparseFile
+from recipes.formats.io.sparse import SparseFile
 from recipes.progress import SILENT_METER
 with tar_read.load(Path(sys.argv[1])) as tree, SparseFile(Path(sys.argv[2]), durable=False) as disk:
     ext4_write.write(tree, disk, size=4 << 30, label="", meter=SILENT_METER)

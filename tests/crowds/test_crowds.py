@@ -120,8 +120,8 @@ class TestWhatVanishes:
         project.write()
         project.hook(
             "import shutil\n"
-            "from recipes.graph import holdings\n"
-            "from recipes import store\n"
+            "from recipes.project import holdings\n"
+            "from recipes.cache import store\n"
             "kinds = store.Entry.kinds\n"
             "def vanishing(entry):\n"
             "    found = kinds(entry)\n"
@@ -139,7 +139,7 @@ class TestWhatVanishes:
         path = project.entry("a") / "disk.raw"
         project.hook(
             "import os\n"
-            "from recipes.graph import inventory\n"
+            "from recipes.project import inventory\n"
             f"real = inventory.{moment}\n"
             "def vanishing(*arguments):\n"
             f"    if os.path.exists({str(path)!r}):\n"

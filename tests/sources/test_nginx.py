@@ -39,7 +39,7 @@ import os, signal, sys
 from pathlib import Path
 from recipes.model import Digest
 from recipes.sources.download import download
-from tests.sources.watch import Watch
+from tests.kit.watch import Watch
 
 class Deadly(Watch):
     def expect(self, total):

@@ -226,7 +226,7 @@ def test_ten_gigabytes_of_zeros_stop_early_in_little_memory(codec: str, tmp_path
         import re, resource, sys
         from pathlib import Path
         from recipes.errors import LimitExceeded
-        from recipes.formats.unwrap import unwrap
+        from recipes.formats.wrapper.unwrap import unwrap
         from recipes.progress import SILENCE
         try:
             unwrap(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2, limit=300 << 20, progress=SILENCE, label="")

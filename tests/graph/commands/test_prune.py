@@ -373,7 +373,7 @@ def test_what_is_asked_for_between_the_look_and_the_deletion(project: Project) -
     project.ok("raw:a")
     project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz", derive=["raw"])
     project.hook(
-        "from recipes import prune\n"
+        "from recipes.cache import prune\n"
         "decide = prune.decide\n"
         "def asking(items, policy):\n"
         "    verdicts = decide(items, policy)\n"

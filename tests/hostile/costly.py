@@ -69,7 +69,7 @@ def _links() -> bytes:
     """Return forty links, of 1600 names each, and paths behind them."""
     names = (b"d/../" * 800 + (b"a%d" % (number + 1) if number < 39 else b"d") for number in range(40))
     links = b"".join(long(name, b"K") + header(b"a%d" % number, b"2") for number, name in enumerate(names))
-    return header(b"d", b"5") + links + b"".join(header(b"a0/%d" % number) for number in range(3000)) + END
+    return _ROOT + header(b"d", b"5") + links + b"".join(header(b"a0/%d" % number) for number in range(3000)) + END
 
 
 def _acl(users: int) -> bytes:
@@ -80,6 +80,9 @@ def _acl(users: int) -> bytes:
 def _pieces(count: int) -> bytes:
     return sparse_0_1(b"%d" % (1 << 44), b",".join(b"%d,1" % (2 * at) for at in range(count)), b"s" * count)
 
+
+#: What makes an archive that of a root file system.
+_ROOT = header(b"etc", b"5")
 
 _MEMBERS: dict[str, Callable[[], bytes]] = {
     "the same header": lambda: header(b"a") * 8192,
@@ -108,6 +111,20 @@ def _layer(tar: bytes) -> bytes:
 def _archive(layout: Layout, *images: dict[str, object]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return layout.write(Path(folder, "image"), *images).read_bytes()
+
+
+def _xz(dictionary: int) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": dictionary}]
+    compressor = lzma.LZMACompressor(lzma.FORMAT_XZ, filters=filters)
+    return b"".join(compressor.compress(bytes(16 * MiB)) for _ in range(14)) + compressor.flush()
+
+
+def _zstd(window_log: int) -> bytes:
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return b"".join(compressor.compress(bytes(16 * MiB)) for _ in range(10)) + compressor.flush()
 
 
 def _zeros_in_a_layer() -> bytes:
@@ -150,15 +167,20 @@ BOMBS: dict[str, Bomb] = {
     "bzip2: zeros": Bomb("bzip2", lambda: bz2.compress(bytes(16 * MiB)) * 80),
     "xz: streams of a byte": Bomb("xz", lambda: _members(lzma.compress, b"x")),
     "xz: zeros": Bomb("xz", lambda: lzma.compress(bytes(64 * MiB)) * 16),
+    "xz: a large dictionary": Bomb("xz", lambda: _xz(192 * MiB)),
+    "zstd: a large window": Bomb("zstd", lambda: _zstd(27)),
     "zstd: blocks of nothing": Bomb("zstd", lambda: _zstd_blocks(b"\0\0\0", MiB // 3)),
     "zstd: blocks of a byte": Bomb("zstd", lambda: _zstd_blocks(_zstd_block(1), MiB // 4)),
     "zstd: one byte again and again": Bomb("zstd", lambda: _zstd_blocks(_zstd_block(128 << 10), 16_384)),
     "tar: links": Bomb("tar", _links),
-    **{f"tar: {what}": Bomb("tar", lambda make=make: make() + END) for what, make in _MEMBERS.items()},  # type: ignore[misc]
-    **{f"oci: {what}": Bomb("oci", lambda make=make: _layer(make() * 20 + END)) for what, make in _MEMBERS.items()},  # type: ignore[misc]
-    "vhdx: attributes": Bomb("vhdx", lambda: _MEMBERS["attributes"]() + END),
-    "vhdx: pieces": Bomb("vhdx", lambda: _MEMBERS["pieces"]() + END),
-    "vhdx: holes": Bomb("vhdx", lambda: _MEMBERS["holes"]() + END),
+    **{f"tar: {what}": Bomb("tar", lambda make=make: _ROOT + make() + END) for what, make in _MEMBERS.items()},  # type: ignore[misc]
+    **{
+        f"oci: {what}": Bomb("oci", lambda make=make: _layer(_ROOT + make() * 20 + END))
+        for what, make in _MEMBERS.items()
+    },  # type: ignore[misc]
+    "vhdx: attributes": Bomb("vhdx", lambda: _ROOT + _MEMBERS["attributes"]() + END),
+    "vhdx: pieces": Bomb("vhdx", lambda: _ROOT + _MEMBERS["pieces"]() + END),
+    "vhdx: holes": Bomb("vhdx", lambda: _ROOT + _MEMBERS["holes"]() + END),
     "layer: holes": Bomb("layer", lambda: sparse_0_1(b"%d" % (1 << 30), b"0,512", b"s" * 512) + END),
     "oci: images with one config": Bomb("oci", lambda: _one_config(3000)),
     "oci: zeros": Bomb("oci", _zeros_in_a_layer),

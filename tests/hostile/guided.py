@@ -3,12 +3,13 @@
 Beside the campaign, which compares but does not look inside: here libFuzzer watches through atheris
 (``pip install atheris``) which branches an input takes, and goes on from those that take new ones. Half of the changes
 are the target's own, which know the format. Options are libFuzzer's, ``-max_total_time=600`` for instance. An input
-that ends in anything but a LarderError, takes more than 10 s or too much memory, or leaves something behind is kept as
-``hostile-findings/guided-TARGET-…``.
+that ends in anything but a LarderError, takes longer than its bytes allow or too much memory, or leaves something
+behind is kept as ``hostile-findings/guided-TARGET-…``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ with atheris.instrument_imports(include=["recipes"]):
 from recipes.errors import LarderError
 
 from .mutate import LONGEST
-from .sandbox import CPU_SECONDS
+from .sandbox import CPU_PER_BYTE, CPU_SECONDS
 
 _FINDINGS = Path("hostile-findings")
 #: MiB that libFuzzer allows the process: Python, larder, its own tables, and what an input may take.
@@ -63,7 +64,11 @@ def main() -> None:
             return target.mutate(rng, data, seeds)[:longest]
 
         _FINDINGS.mkdir(exist_ok=True)
-        limits = (f"-max_len={LONGEST}", f"-timeout={CPU_SECONDS:g}", f"-rss_limit_mb={_MEMORY}")
+        limits = (
+            f"-max_len={LONGEST}",
+            f"-timeout={math.ceil(CPU_SECONDS + CPU_PER_BYTE * LONGEST)}",
+            f"-rss_limit_mb={_MEMORY}",
+        )
         kept = f"-artifact_prefix={_FINDINGS}/guided-{target.name}-"
         words = [sys.argv[0], *limits, kept, *sys.argv[2:], str(folder / "corpus")]
         atheris.Setup(words, once, custom_mutator=change)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: What any input may cost, and for each of its bytes what it may cost beyond that: SECURITY.md promises these figures.
 CPU_SECONDS = 10.0
-CPU_PER_BYTE = 3.0 / (1 << 20)
+CPU_PER_BYTE = 4.0 / (1 << 20)
 MEMORY = 256 << 20
 MEMORY_PER_BYTE = 64
 #: What is written is the content and, of container images, the layers before it; what becomes a hole is not written.

@@ -131,6 +131,22 @@ class TestWhatAnInputJustifies:
         with pytest.raises(LimitExceeded, match="too many files and attributes for an input of 9000 bytes"):
             load(image, stored=9000)
 
+    def test_pieces_of_files_on_a_disk_that_was_compressed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bounds, "FREE_METADATA", 100_000)
+        (tmp_path / "root/etc").mkdir(parents=True)
+        with (tmp_path / "root/holes").open("wb") as holes:
+            for number in range(2000):
+                holes.seek(number * 8192)
+                holes.write(b"data")
+        image = tmp_path / "image"
+        ext4_images.make(image, 32 * MiB, "-O", "^has_journal", "-d", str(tmp_path / "root"))
+        with load(image):
+            pass
+        with pytest.raises(LimitExceeded, match="too many files and attributes for an input of 1000 bytes"):
+            load(image, stored=1000)
+
     def test_what_is_stored_is_justified(self, tmp_path: Path) -> None:
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as members:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from recipes.errors import LimitExceeded
-from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.bounds import NAME_WEIGHT, PIECE_WEIGHT, XATTR_WEIGHT
 from recipes.formats.tree.tree import MAX_NAMES, PATH_MAX
 
 from . import follow
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from recipes.errors import CorruptImage
     from recipes.formats.tree.tree import Node
-
-#: What an extended attribute weighs.
-XATTR_WEIGHT = 256
 
 
 class _Inode(Protocol):
@@ -82,7 +79,7 @@ class Walk(Generic[_I]):
         return follow.exists(path, files.root, lambda number, name: names(number).get(name), target)
 
     def root(self, spend: Callable[[int], None]) -> Node:
-        """Return the root directory with all that is below it; `spend` is told what names and attributes weigh.
+        """Return the root directory with all that is below it; `spend` is told what that weighs.
 
         Level by level, and each in the order of its inodes: so they are read forwards and in large pieces.
         """
@@ -110,7 +107,8 @@ class Walk(Generic[_I]):
             level = []
             for inode in files.inodes(sorted(places)):
                 node = nodes[inode.number] = files.node(inode)
-                spend(XATTR_WEIGHT * len(node.xattrs))
+                pieces = 0 if isinstance(node.data, bytes) else len(node.data)
+                spend(XATTR_WEIGHT * len(node.xattrs) + PIECE_WEIGHT * pieces)
                 self._put(inode.number, node, places[inode.number])
                 if node.is_dir:
                     level.append((inode, node, places[inode.number][0][2]))

@@ -22,6 +22,8 @@ FREE_METADATA = 256 << 20
 METADATA_PER_BYTE = 64
 #: What a file weighs by its name alone.
 NAME_WEIGHT = 1024
+#: What an extended attribute weighs, and one of the pieces that a file is in.
+XATTR_WEIGHT, PIECE_WEIGHT = 256, 128
 
 
 def metadata_limit(stored: int) -> int:

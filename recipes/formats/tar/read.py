@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
-from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.bounds import NAME_WEIGHT, PIECE_WEIGHT
 from recipes.formats.io.source import FileSource, read
 from recipes.formats.tree import posix_acl
 from recipes.formats.tree.tree import PATH_MAX, Extent, Node, Tree, show, split
@@ -45,8 +45,8 @@ MAX_FILE_SIZE = 1 << 44
 #: Bytes that are read at once where a header is. Most files of a system are small, so several headers are in it.
 _WINDOW = 16 * 1024
 
-#: What a byte of an extended header weighs, a byte of a path, and a piece of a sparse file, by what they take longest.
-_EXTENDED_WEIGHT, _PATH_WEIGHT, _PIECE_WEIGHT = 16, 4, 128
+#: What a byte of an extended header weighs, and a byte of a path, by what they take longest.
+_EXTENDED_WEIGHT, _PATH_WEIGHT = 16, 4
 
 _ZEROS = bytes(BLOCK)
 _NS = 1_000_000_000
@@ -394,7 +394,7 @@ class _Archive:
             raise LimitExceeded(f"a file of {size} bytes, and {MAX_FILE_SIZE} are allowed")
         node.size = size
         if pairs is not None:
-            self._spend(_PIECE_WEIGHT * len(pairs))
+            self._spend(PIECE_WEIGHT * len(pairs))
             self._pieces += len(pairs)
             tar_sparse.bound(self._pieces)
             node.data = tar_sparse.extents(pairs, size, stored, self._source, data)

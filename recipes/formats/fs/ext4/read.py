@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
 from recipes.formats.fs import follow
-from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.bounds import NAME_WEIGHT, PIECE_WEIGHT, XATTR_WEIGHT
 from recipes.formats.io.source import read_exact
 from recipes.formats.tree.tree import MAX_NAMES, PATH_MAX, Extent, Node
 
@@ -101,7 +101,8 @@ class _Reader:
             level = []
             for inode in inodes(self._volume, sorted(places)):
                 node = nodes[inode.number] = self._node(inode)
-                spend(256 * len(node.xattrs) + (0 if isinstance(node.data, bytes) else 128 * len(node.data)))
+                pieces = 0 if isinstance(node.data, bytes) else len(node.data)
+                spend(XATTR_WEIGHT * len(node.xattrs) + PIECE_WEIGHT * pieces)
                 self._put(inode.number, node, places[inode.number])
                 if node.is_dir:
                     level.append((inode, node, places[inode.number][0][2]))

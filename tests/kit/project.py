@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,20 @@ class Project:
         self.write()
 
     def hook(self, code: str) -> None:
-        """Run `code` in every `doit` of this project before anything else."""
+        """Run `code` in every `doit` of this project before anything else; one that fails ends it with status 70.
+
+        Python itself would go on after a line, and the test would try what it did not change.
+        """
         folder = self.folder.parent / "hook"
         folder.mkdir(exist_ok=True)
         with (folder / "sitecustomize.py").open("a") as file:
-            file.write(f"{code}\n")
+            file.write(
+                f"try:\n{textwrap.indent(code, '    ')}\n"
+                "except BaseException:\n"
+                "    import os, traceback\n"
+                "    traceback.print_exc()\n"
+                "    os._exit(70)\n"
+            )
         self.environ["PYTHONPATH"] = str(folder)
 
     def write(self, head: str = "") -> None:

@@ -263,5 +263,5 @@ def test_a_step_alone(tmp_path: Path) -> None:
     assert (tmp_path / "over.qcow2.base.raw").read_bytes() == disk("a")
     done = run("over.qcow2", "other")
     assert done.returncode == 1
-    assert "expected a RAW disk, found qcow2" in done.stderr
+    assert "expected a RAW disk, found a disk image in the format qcow2" in done.stderr
     assert (tmp_path / "disk.raw").stat().st_size == 2 * MiB

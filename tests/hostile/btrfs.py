@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import google_crc32c
+
+from recipes.formats.io.sparse import data_units
 
 from .mutate import Spot, damage
 from .target import Target, made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from random import Random
 
 _PAGE = 4096
@@ -38,10 +39,11 @@ def pages(image: Path) -> bytes:
     found = []
     with image.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        for at in range(0, size, _PAGE):
-            page = os.pread(file.fileno(), _PAGE, at)
-            if any(page):
-                found.append(_NUMBER.pack(at // _PAGE) + page)
+        for start, stop in data_units(file.fileno(), size, _PAGE):
+            for at in range(start, stop, _PAGE):
+                page = os.pread(file.fileno(), _PAGE, at)
+                if page.count(0) != _PAGE:
+                    found.append(_NUMBER.pack(at // _PAGE) + page)
     # The last page is there, or the disk would be too small.
     if not found[-1].startswith(_NUMBER.pack(size // _PAGE - 1)):
         found.append(_NUMBER.pack(size // _PAGE - 1) + bytes(_PAGE))
@@ -184,8 +186,11 @@ def target(read: Callable[[Path, Path], object]) -> Target:
     """Return the target that hands the file system to `read`, which writes to the second path."""
 
     def whole(path: Path, out: Path) -> None:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".image") as image:
-            expand(path.read_bytes(), Path(image.name))
-            read(Path(image.name), out)
+        image = path.with_name("expanded")
+        try:
+            expand(path.read_bytes(), image)
+            read(image, out)
+        finally:
+            image.unlink()
 
     return Target("btrfs", _seeds, _damage, whole, None, ("mkfs.btrfs", "btrfs", "mount"))

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recipes.formats.tar import read as tar_read
 from tests.kit.debian import BENCH, build, home, run
+from tests.kit.trees import differences, of_tree
 
 from . import images
 from .measure import Contender, Row
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 _EXT4 = """
 import sys
 from pathlib import Path
-from recipes.formats import ext4_write, tar_read
+from recipes.formats.fs.ext4 import write as ext4_write
 from recipes.formats.io.sparse import SparseFile
+from recipes.formats.tar import read as tar_read
 from recipes.progress import SILENT_METER
 with tar_read.load(Path(sys.argv[1])) as tree, SparseFile(Path(sys.argv[2]), durable=False) as disk:
     ext4_write.write(tree, disk, size=4 << 30, label="", meter=SILENT_METER)
@@ -91,17 +94,34 @@ def _from_disk(kit: Kit, step: str, title: str) -> Row:
     return Row(f"disk-{step}", title, (_larder(step, str(disk)),), (rival,), kit.folder, "2 x")
 
 
-def _from_xfs(kit: Kit) -> Row:
+def _from_file_system(kit: Kit, name: str, title: str, goal: str, *, how: str = "", readonly: str = "ro") -> Row:
     if os.getuid() != 0:
         raise Unavailable("mounting a file system needs root")
-    disk = images.root_on("xfs")
+    disk = images.root_on(name, how)
     script = (
-        'mkdir "$0.mounted"; trap \'umount "$0.mounted"; rmdir "$0.mounted"\' EXIT; mount -o loop,ro,norecovery "$1" '
+        'mkdir "$0.mounted"; trap \'umount "$0.mounted"; rmdir "$0.mounted"\' EXIT; mount -o "loop,$2" "$1" '
         '"$0.mounted"; tar -C "$0.mounted" --numeric-owner --xattrs --xattrs-include="*" -cf "$0" .'
     )
-    rivals = (_dissect("dissect.xfs", disk), _shell("`mount`, `tar -c --xattrs`, as root", script, disk))
+    rivals = (
+        _dissect(f"dissect.{name}", disk),
+        _shell("`mount`, `tar -c --xattrs`, as root", script, disk, readonly),
+    )
     ours = (_larder("rootfs", str(disk)),)
-    return Row("xfs-rootfs", "XFS → rootfs.tar", ours, rivals, kit.folder, "2.5 x dissect, 1 x tar")
+    return Row(f"{name}-rootfs", f"{title} → rootfs.tar", ours, rivals, kit.folder, goal, _same_files)
+
+
+def _same_files(ours: Path, theirs: Path) -> None:
+    """Compare everything but attributes and fractions of seconds, which not everyone writes, and the root's time."""
+    with tar_read.load(ours) as one, tar_read.load(theirs) as other:
+        found, expected = (
+            {
+                path: facts._replace(xattrs=(), mtime_ns=facts.mtime_ns // 10**9 if path else 0)
+                for path, facts in of_tree(tree).items()
+            }
+            for tree in (one, other)
+        )
+    if lines := differences(found, expected):
+        raise ValueError("\n".join(lines[:20]))
 
 
 def _oci_zstd(kit: Kit) -> Row:
@@ -143,7 +163,10 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "vhdx": _vhdx,
     "disk-rootfs": lambda kit: _from_disk(kit, "rootfs", "RAW → rootfs.tar"),
     "disk-vhdx": lambda kit: _from_disk(kit, "vhdx", "RAW → VHDX"),
-    "xfs-rootfs": _from_xfs,
+    "xfs-rootfs": lambda kit: _from_file_system(kit, "xfs", "XFS", "2.5 x dissect, 1 x tar", readonly="ro,norecovery"),
+    "btrfs-rootfs": lambda kit: _from_file_system(
+        kit, "btrfs", "btrfs, zstd:1", "6 x dissect, 1 x tar", how="compress=zstd:1"
+    ),
     "oci-zstd": _oci_zstd,
     "oci-gzip": _oci_gzip,
 }

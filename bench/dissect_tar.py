@@ -1,6 +1,7 @@
 """``dissect_tar.py DISK TAR``: what ``python -m recipes rootfs`` does, with dissect; run by a Python that has that.
 
-The disk has ext4 on its first partition, or is XFS as a whole, whose extended attributes dissect does not read.
+The disk has ext4 on its first partition, or is XFS or btrfs as a whole, whose extended attributes dissect does not
+read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def _root(file: BinaryIO) -> Any:
         from dissect.xfs import XFS
 
         return XFS(file).root
+    if os.pread(file.fileno(), 8, 65536 + 64) == b"_BHRfS_M":
+        from dissect.btrfs import Btrfs
+
+        return Btrfs(file).default_subvolume.root
     from dissect.extfs import ExtFS
     from dissect.volume import disk
 
@@ -34,6 +39,8 @@ def _root(file: BinaryIO) -> Any:
 
 def _owned(node: Any) -> tuple[int, int, int]:
     """Return mode, user and group."""
+    if hasattr(node, "mode"):
+        return stat.S_IMODE(node.mode), node.uid, node.gid
     inode = node.inode
     names = ("i_mode", "i_uid", "i_gid") if hasattr(inode, "i_mode") else ("di_mode", "di_uid", "di_gid")
     mode, uid, gid = (getattr(inode, name) for name in names)
@@ -48,18 +55,19 @@ def main(source: str, target: str) -> None:
         while todo:
             node, name = todo.pop()
             member = tarfile.TarInfo(name)
-            member.type = _TYPES[node.filetype]
+            kind = getattr(node, "filetype", None) or node.type
+            member.type = _TYPES[kind]
             member.mode, member.uid, member.gid = _owned(node)
             member.mtime = node.mtime_ns // 10**9
             xattrs = getattr(node, "xattr", ())
             member.pax_headers = {f"SCHILY.xattr.{each.name}": os.fsdecode(each.value) for each in xattrs}
-            if node.filetype == stat.S_IFDIR:
+            if kind == stat.S_IFDIR:
                 todo += [(child, f"{name}/{part}") for part, child in node.listdir().items() if part not in (".", "..")]
-            elif node.filetype == stat.S_IFLNK:
+            elif kind == stat.S_IFLNK:
                 member.linkname = node.link
-            elif node.filetype == stat.S_IFREG and node.inum in seen:
+            elif kind == stat.S_IFREG and node.inum in seen:
                 member.type, member.linkname = tarfile.LNKTYPE, seen[node.inum]
-            elif node.filetype == stat.S_IFREG:
+            elif kind == stat.S_IFREG:
                 seen[node.inum] = name
                 member.size = node.size
                 archive.addfile(member, node.open())

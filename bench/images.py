@@ -92,8 +92,11 @@ FILE_SYSTEMS = {
 }
 
 
-def root_on(name: str) -> Path:
-    """Return a disk with that Debian's root on the file system `name`, which has it whole: needs root."""
+def root_on(name: str, options: str = "") -> Path:
+    """Return a disk with that Debian's root on the file system `name`, which has it whole: needs root.
+
+    It is mounted with `options` while it is filled: they say how it is compressed.
+    """
     debian = build(BENCH)
 
     def make(path: Path) -> None:
@@ -102,13 +105,13 @@ def root_on(name: str) -> Path:
         folder = path.with_suffix(".mounted")
         folder.mkdir()
         run(*FILE_SYSTEMS[name], path)
-        run("mount", "-o", "loop", path, folder)
+        run("mount", "-o", f"loop,{options}", path, folder)
         try:
             run("tar", "-C", folder, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", debian.rootfs)
         finally:
             run("umount", folder)
 
-    return once(debian.folder / f"{name}.raw", make)
+    return once(debian.folder / f"{'-'.join(filter(None, (name, options.replace('=', '-'))))}.raw", make)
 
 
 @contextmanager

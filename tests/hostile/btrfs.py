@@ -15,7 +15,7 @@ import google_crc32c
 
 from recipes.formats.io.sparse import data_units
 
-from .mutate import Spot, damage
+from .mutate import Spot, damage, grow
 from .target import Target, made
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _is_node(page: bytes, fsid: bytes) -> bool:
 
 def _damage(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     """Change the pages of an input, those of metadata above all, and mend their checksums."""
-    records = [bytearray(data[at : at + _RECORD]) for at in range(0, len(data), _RECORD)]
+    records = [bytearray(data[at : at + _RECORD].ljust(_RECORD, b"\0")) for at in range(0, len(data), _RECORD)]
     numbers = [_NUMBER.unpack(bytes(record[: _NUMBER.size]).ljust(4, b"\0"))[0] for record in records]
     supers = [index for index, number in enumerate(numbers) if number == _SUPERBLOCK]
     fsid = bytes(records[supers[0]][_NUMBER.size + 32 : _NUMBER.size + 48]) if supers else b""
@@ -150,6 +150,16 @@ def _damage(rng: Random, data: bytes, others: list[bytes]) -> bytes:
         page = bytes(records[index][_NUMBER.size :])
         records[index][_NUMBER.size : _NUMBER.size + 4] = google_crc32c.value(page[32:]).to_bytes(4, "little")
     return b"".join(records)
+
+
+def _grow(rng: Random, data: bytes) -> bytes:
+    """Repeat something in one page, and mend its checksum."""
+    at = rng.randrange(-(-len(data) // _RECORD)) * _RECORD
+    number, page = data[at : at + _NUMBER.size], data[at + _NUMBER.size : at + _RECORD]
+    page = grow(rng, page)[:_PAGE].ljust(_PAGE, b"\0")
+    checksum: int = google_crc32c.value(page[32:])
+    page = checksum.to_bytes(4, "little") + page[4:]
+    return data[:at] + number.ljust(_NUMBER.size, b"\0") + page + data[at + _RECORD :]
 
 
 def _change(rng: Random, records: list[bytearray], index: int, spots: list[Spot]) -> None:
@@ -193,4 +203,4 @@ def target(read: Callable[[Path, Path], object]) -> Target:
         finally:
             image.unlink()
 
-    return Target("btrfs", _seeds, _damage, whole, None, ("mkfs.btrfs", "btrfs", "mount"))
+    return Target("btrfs", _seeds, _damage, whole, None, ("mkfs.btrfs", "btrfs", "mount"), _grow)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from recipes.cache import store
 from recipes.errors import DigestMismatch
 from recipes.formats.codec import compression
+from recipes.formats.io import digests
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.wrapper import unwrap
 from recipes.model import Artifact, Content
 
 from .recipe import Made, Recipe
-from .verify import digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,9 @@ def _verify(work: Work, path: Path, content: Content) -> None:
     expected = work.identity.content
     if expected is None:
         return
-    found = content.digest if expected.algorithm == content.digest.algorithm else digest_of(path, expected.algorithm)
+    found = (
+        content.digest if expected.algorithm == content.digest.algorithm else digests.of_file(path, expected.algorithm)
+    )
     if expected != found:
         path.unlink()
         raise DigestMismatch(

@@ -10,7 +10,6 @@ from recipes.reference import serves_by_digest
 from recipes.sources import download, oci_fetch
 
 from .recipe import Made, Recipe
-from .verify import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +29,7 @@ def make(work: Work) -> Made:
     urls, part = download.with_mirrors(identity.urls, work.limits.mirrors), work.held.entry.part
     label = f"fetch:{work.image.name}"
     if serves_by_digest(urls[0]):
-        served = oci_fetch.pull(
+        pulled = oci_fetch.pull(
             urls,
             part,
             digest=identity.digest,
@@ -39,10 +38,7 @@ def make(work: Work) -> Made:
             progress=work.progress,
             label=label,
         )
-        size = part.stat().st_size
-        with work.progress.meter(f"{label}: hashing", size) as meter:
-            digest = digest_of(part, "sha256", meter)
-        return Made(path=part, artifact=Artifact(size=size, digest=digest), served=Served(served))
+        return Made(part, Artifact(size=pulled.size, digest=pulled.digest), served=Served(pulled.served))
     done = download.download(
         urls,
         part,

@@ -9,7 +9,6 @@ from recipes.reference import component
 from recipes.sources.urls import shown
 
 from .recipe import Made, Recipe
-from .verify import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +27,7 @@ def make(work: Work) -> Made:
     with work.progress.meter(f"oci:{work.image.name}: reading") as meter:
         loaded = tar_read.load(path, meter=meter)
     with loaded as tree:
-        oci_archive.write(
+        made = oci_archive.write(
             tree,
             work.temporary,
             arch=work.image.arch,
@@ -40,7 +39,7 @@ def make(work: Work) -> Made:
             progress=work.progress,
             label=f"oci:{work.image.name}",
         )
-    return Made(work.temporary, Artifact(digest=digest_of(work.temporary, "sha256")), receipt.content)
+    return Made(work.temporary, Artifact(blkhash=made.blkhash), receipt.content)
 
 
 def reference(name: str) -> str:

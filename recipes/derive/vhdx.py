@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from recipes.model import Artifact
 
 from .recipe import Made, Recipe
-from .verify import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +27,10 @@ def make(work: Work) -> Made:
     with work.progress.meter(f"vhdx:{work.image.name}: reading") as meter:
         loaded = tar_read.load(path, meter=meter)
     with loaded as tree:
-        write_vhdx(tree, work.temporary, size=work.image.vhdx_size, volume="", progress=work.progress, label=label)
-    digest = digest_of(work.temporary, "sha256")
-    return Made(work.temporary, Artifact(digest=digest), receipt.content)
+        blkhash = write_vhdx(
+            tree, work.temporary, size=work.image.vhdx_size, volume="", progress=work.progress, label=label
+        )
+    return Made(work.temporary, Artifact(blkhash=blkhash), receipt.content)
 
 
 def parameters(image: Image, identity: Identity) -> Mapping[str, object]:

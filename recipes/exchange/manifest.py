@@ -21,10 +21,10 @@ from urllib.parse import unquote, urlsplit
 from recipes.cache.receipt import Receipt
 from recipes.declare import validate
 from recipes.errors import CorruptImage
+from recipes.formats.io import digests
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import INDEX, MANIFEST, Descriptor
 from recipes.model import DERIVABLE
-from recipes.sources.manifests import digest_of
 from recipes.sources.urls import shown
 
 if TYPE_CHECKING:
@@ -98,7 +98,12 @@ def manifest(receipt: Receipt, layer: Layer, *, is_qcow2: bool = False) -> bytes
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "artifactType": ARTIFACT_TYPE,
-            "config": {"mediaType": _EMPTY_TYPE, "digest": str(digest_of(EMPTY)), "size": len(EMPTY), "data": "e30="},
+            "config": {
+                "mediaType": _EMPTY_TYPE,
+                "digest": str(digests.of_bytes(EMPTY)),
+                "size": len(EMPTY),
+                "data": "e30=",
+            },
             "layers": [described],
             "annotations": annotations,
         }
@@ -139,7 +144,7 @@ def entry(data: bytes) -> dict[str, Any]:
     return {
         "mediaType": MANIFEST,
         "artifactType": ARTIFACT_TYPE,
-        "digest": str(digest_of(data)),
+        "digest": str(digests.of_bytes(data)),
         "size": len(data),
         "platform": {"architecture": receipt.arch, "os": "linux"},
         "annotations": {each: annotations[each] for each in (_KIND, _DISKTYPE) if each in annotations},

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from recipes.cache.receipt import Pulled
 from recipes.derive import engine
-from recipes.derive.verify import digest_of
 from recipes.errors import CorruptImage, DigestMismatch, FetchError, Interrupted, LarderError, LimitExceeded
 from recipes.formats.codec import zstd_disk
 from recipes.formats.codec.arriving import arriving
+from recipes.formats.io import blkhash as blkhashes
+from recipes.formats.io import digests
 from recipes.model import DERIVABLE
 from recipes.progress import SILENT_METER
 from recipes.sources.download import receive, require_room
 from recipes.sources.flow import Flow
-from recipes.sources.manifests import digest_of as digest_of_bytes
 from recipes.sources.part import Blob
 from recipes.sources.registry import Registry
 from recipes.sources.retry import Retryable
@@ -185,7 +185,7 @@ class _Pull:
             except LarderError:
                 path.unlink()
                 raise
-        pulled = Pulled(str(reference), str(digest_of_bytes(manifest)), engine.now())
+        pulled = Pulled(str(reference), str(digests.of_bytes(manifest)), engine.now())
         receipt = dataclasses.replace(
             shared.receipt, image=self.image.name, arch=self.image.arch, identity=self.identity, pulled=pulled
         )
@@ -251,18 +251,18 @@ def _verify(path: Path, shared: Shared, blkhash: BlockHash | None) -> None:
     expected = shared.receipt.artifact
     if (size := path.stat().st_size) != expected.size:
         raise DigestMismatch(f"expected {expected.size} bytes, found {size}")
-    if blkhash is not None and expected.blkhash is not None:
-        if blkhash != expected.blkhash:
-            raise DigestMismatch(f"expected blkhash {_shown(expected.blkhash)}, found {_shown(blkhash)}")
-        return
     digest = expected.digest
+    if expected.blkhash is not None and (blkhash is not None or digest is None):
+        found = blkhash or blkhashes.of_file(path, jobs=_MAX_JOBS, meter=SILENT_METER)
+        if found != expected.blkhash:
+            raise DigestMismatch(f"expected blkhash {_shown(expected.blkhash)}, found {_shown(found)}")
+        return
     if digest is None:
         raise DigestMismatch("expected a digest in its receipt, found none that its bytes can be held against")
     # The layer's was verified as it arrived.
-    if digest != shared.layer.digest or shared.is_zstd:
-        found = digest_of(path, digest.algorithm)
-        if found != digest:
-            raise DigestMismatch(f"expected {digest}, found {found}")
+    verified = shared.layer.digest if not shared.is_zstd else None
+    if digest != verified and (read := digests.of_file(path, digest.algorithm)) != digest:
+        raise DigestMismatch(f"expected {digest}, found {read}")
 
 
 def _shown(blkhash: BlockHash) -> str:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from recipes.derive.verify import digest_of
 from recipes.errors import CorruptImage, FetchError, StoreError
 from recipes.formats.codec import zstd_disk
-from recipes.formats.io import probe
+from recipes.formats.io import digests, probe
 from recipes.formats.oci.spec import INDEX, MANIFEST
 from recipes.sources import uploads
-from recipes.sources.manifests import digest_of as digest_of_bytes
 from recipes.sources.registry import Registry
 from recipes.sources.retry import first_of
 from recipes.sources.uploads import Upload, UploadLost
@@ -171,7 +169,7 @@ class _Job:
             self._upload().send(lambda: self._pieces(path), layer.digest)
         except (FetchError, UploadLost):
             with self._reading(path):
-                found = digest_of(path, "sha256")
+                found = digests.of_file(path, "sha256")
             if found != layer.digest:
                 raise StoreError(
                     f"{self.label}: {path}: expected {layer.digest}, found {found}",
@@ -181,7 +179,7 @@ class _Job:
         return layer, size
 
     def _send_config(self) -> None:
-        if not self._has(digest_of_bytes(shape.EMPTY)):
+        if not self._has(digests.of_bytes(shape.EMPTY)):
             self._upload().send(lambda: (piece for piece in (shape.EMPTY,)))
 
     def _put(self, target: Reference, manifest: bytes) -> bool:
@@ -217,7 +215,7 @@ class _Job:
     def _digest(self, path: Path) -> Digest:
         known = self.receipt.artifact.digest
         # What registries store by; upstream's own may be a SHA-512.
-        return known if known and known.algorithm == "sha256" else digest_of(path, "sha256")
+        return known if known and known.algorithm == "sha256" else digests.of_file(path, "sha256")
 
     def _is_qcow2(self) -> bool:
         return self.receipt.kind == "fetch" and probe.probe(self.entry.artifact("fetch")) == "qcow2"

@@ -11,6 +11,7 @@ from .io.sparse import removed_on_error
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.model import BlockHash
     from recipes.progress import Progress
 
     from .tree.tree import Tree
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 def write_vhdx(
     tree: Tree, path: Path, *, size: int, volume: str, progress: Progress, label: str, durable: bool = True
-) -> None:
-    """Write `tree` to a VHDX at `path`, which must not exist, with a disk of `size` bytes.
+) -> BlockHash:
+    """Write `tree` to a VHDX at `path`, which must not exist, with a disk of `size` bytes; return the blkhash of the
+    file.
 
     `volume` is the file system's label; a meter called `label` is told the bytes of data. After an error nothing is at
     `path`. There is no partition table: WSL mounts the disk itself. Errors: those of `ext4_write.write` and of
@@ -31,4 +33,4 @@ def write_vhdx(
         progress.meter(label) as meter,
     ):
         ext4_write.write(tree, disk, size=size, label=volume, meter=meter)
-        disk.finish()
+        return disk.finish()

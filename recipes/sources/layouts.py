@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.errors import DigestMismatch, FetchError, UnsupportedFeature, printable
+from recipes.formats.io import digests
 from recipes.formats.oci.spec import IMAGE_NAME, JSON_LIMIT, MANIFESTS, REF_NAME, Platform
 
 from . import pages
-from .manifests import Index, Named, digest_of
+from .manifests import Index, Named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,14 +52,14 @@ def document(client: Client, url: str, digest: Digest, arch: Arch) -> bytes:
             index = _read(client, f"{url}{_INDEX}")
         except FetchError:
             raise error from None
-        if digest_of(index, digest.algorithm) != digest:
+        if digests.of_bytes(index, digest.algorithm) != digest:
             raise FetchError(
                 f"the layout has neither a manifest nor an index with the digest {digest}",
                 hint="digest is the one of a manifest or an index in it, or of its index.json",
             ) from error
         require_one(Named.parse(index), arch, url)
         return index
-    if (found := digest_of(data, digest.algorithm)) != digest:
+    if (found := digests.of_bytes(data, digest.algorithm)) != digest:
         raise DigestMismatch(
             f"a manifest with the wrong digest: expected {digest}, got {found}",
             hint="the layout is damaged: copy it again; nothing of it was kept",

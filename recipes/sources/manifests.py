@@ -5,19 +5,18 @@ OCI image-spec 1.1, manifest.md and image-index.md, and docker's documents that 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes.errors import CorruptImage, UnsupportedFeature, printable
+from recipes.formats.io import digests
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import INDEXES, MANIFEST, MANIFESTS, Descriptor, Platform
-from recipes.model import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from recipes.model import Arch
+    from recipes.model import Arch, Digest
 
 #: Most bytes of one blob; sums of them stay within what a file can have.
 _MAX_BLOB = 1 << 50
@@ -74,7 +73,7 @@ class Named:
     @property
     def digest(self) -> Digest:
         """Return the digest of the document itself."""
-        return digest_of(self.data)
+        return digests.of_bytes(self.data)
 
     def digest_for(self, arch: Arch, where: str) -> Digest:
         """Return the digest of the image for `arch`; that of the document where further ones have to be looked into.
@@ -91,12 +90,7 @@ class Named:
     def has(self, digest: Digest) -> bool:
         """Say whether `digest` is the document's own, or one that it lists."""
         listed = self.document.manifests if isinstance(self.document, Index) else ()
-        return digest_of(self.data, digest.algorithm) == digest or any(each.digest == digest for each in listed)
-
-
-def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
-    """Return the digest of a document."""
-    return Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
+        return digests.of_bytes(self.data, digest.algorithm) == digest or any(each.digest == digest for each in listed)
 
 
 def parse(data: bytes) -> Manifest | Index:

@@ -6,15 +6,17 @@ ever on disk twice, and there is nothing beside the archive that could contradic
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from recipes.errors import FetchError, ImageError
 from recipes.formats.io import sparse
 from recipes.formats.io.sparse import SparseFile, disk_errors
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import CONFIGS, JSON_LIMIT, Platform
+from recipes.model import Digest
 from recipes.progress import SILENCE
 from recipes.reference import Reference, is_layout
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from recipes.model import Arch, Digest
+    from recipes.model import Arch
     from recipes.progress import Meter, Progress
 
     from .http import Opener
@@ -56,8 +58,8 @@ def pull(
     offline: bool,
     progress: Progress,
     label: str,
-) -> str:
-    """Write the archive of the image with `digest` in the repositories or layouts `urls` to `part`; return who had it.
+) -> Pulled:
+    """Write the archive of the image with `digest` in the repositories or layouts `urls` to `part`.
 
     `digest` is a manifest's, or an index's that has a manifest for `arch`. All bytes are verified. On success the
     archive is whole and on the disk; otherwise what is there is left for the next call to resume. `part` must be this
@@ -76,14 +78,29 @@ def pull(
             _begin(part, archive.prefix)
         # One that did not serve the manifest is not asked for each blob first, which takes its time to fail.
         served = search.served
+        whole = hashlib.sha256(archive.prefix)
+        at = len(archive.prefix)
         for member in archive.members:
+            whole.update(bytes(member.start - len(member.header) - at) + member.header)
+            at = member.start + member.descriptor.size
             _pwrite(part, member.header, member.start - len(member.header))
-            served = _blob(place, part, member, _preferring(served, urls), meter, progress, label)
+            served, whole = _blob(place, part, member, _preferring(served, urls), meter, progress, label, whole)
             if member.descriptor == archive.manifest.config:
                 _require_platform(part, member, arch, f"{label}: {served}")
         with SparseFile(part, resume=True) as file:
             file.finish(archive.size)
-        return place.blob(served, digest)
+        whole.update(bytes(archive.size - at))
+        return Pulled(place.blob(served, digest), Digest("sha256", whole.hexdigest()), archive.size)
+
+
+class Pulled(NamedTuple):
+    """An archive that was written."""
+
+    #: The url of what served it.
+    served: str
+    #: Of the archive, and its bytes.
+    digest: Digest
+    size: int
 
 
 class _Place(Protocol):
@@ -228,15 +245,16 @@ def _blob(
     meter: Meter,
     progress: Progress,
     label: str,
-) -> str:
-    """Fill in one blob; return the one of `urls` that served it."""
+    whole: hashlib._Hash,
+) -> tuple[str, hashlib._Hash]:
+    """Fill in one blob; return the one of `urls` that served it, and the hash `whole` as it goes on behind the blob."""
     blob = member.descriptor
     pinned = {place.blob(url, blob.digest): url for url in urls}
-    with Section(part, blob.digest, start=member.start, size=blob.size) as section:
+    with Section(part, blob.digest, start=member.start, size=blob.size, before=whole) as section:
         served = receive(
             place.opener, section, list(pinned), size=blob.size, meter=_Share(meter), progress=progress, label=label
         )
-    return pinned[served]
+    return pinned[served], section.whole
 
 
 def _require_platform(part: Path, member: Member, arch: Arch, where: str) -> None:

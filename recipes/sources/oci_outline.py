@@ -10,11 +10,10 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from recipes.formats.io import digests
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import INDEX, Descriptor
 from recipes.formats.tar.header import BLOCK, padding
-
-from . import manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +45,7 @@ class Outline:
     @classmethod
     def of(cls, manifest: Manifest, data: bytes) -> Self:
         """Return the outline of the image with `manifest`, which was read from `data`."""
-        digest = manifests.digest_of(data)
+        digest = digests.of_bytes(data)
         described = {"mediaType": manifest.media_type, "digest": str(digest), "size": len(data)}
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [described]}
         prefix = b"".join(

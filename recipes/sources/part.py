@@ -23,6 +23,7 @@ from recipes.model import Digest
 from .urls import shown
 
 if TYPE_CHECKING:
+    import hashlib
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
@@ -243,10 +244,13 @@ class Section(Blob):
     """The part of a blob that is one section of a larger file, at `start` of the file at `path`; with `size` bytes.
 
     There is no sidecar: the digest is in a blob's url, which serves these bytes or none, so how far the file goes says
-    everything. Sections are filled in their order; to begin one anew cuts off what is behind it.
+    everything. Sections are filled in their order; to begin one anew cuts off what is behind it. `before` is the state
+    of a hash over the file up to here, `whole` the same with the section.
     """
 
-    def __init__(self, path: Path, digest: Digest, *, start: int, size: int) -> None:
+    def __init__(self, path: Path, digest: Digest, *, start: int, size: int, before: hashlib._Hash) -> None:
+        self._before = before
+        self.whole = before.copy()
         super().__init__(path, digest)
         self._start = start
         self._size = size
@@ -288,6 +292,14 @@ class Section(Blob):
         if self.path.stat().st_size > self._start:
             os.truncate(self.path, self._start)
         self._forget()
+
+    def _add(self, data: bytes) -> None:
+        super()._add(data)
+        self.whole.update(data)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.whole = self._before.copy()
 
     def _open(self) -> None:
         self._file = SparseFile(self.path, resume=True)

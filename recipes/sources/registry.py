@@ -15,13 +15,13 @@ from urllib.request import parse_http_list
 
 from recipes import jsontext
 from recipes.errors import DigestMismatch, FetchError
+from recipes.formats.io import digests
 from recipes.formats.oci.spec import INDEXES, JSON_LIMIT, MANIFESTS
 from recipes.model import Digest
 from recipes.reference import DOCKER_HUB, Reference
 
 from . import credentials
 from .http import Client, refusal
-from .manifests import digest_of
 from .retry import Retryable, first_of
 from .urls import join, split
 
@@ -90,7 +90,7 @@ class Registry:
     def _manifest(self, reference: Reference, answer: Answer) -> bytes:
         data = _whole(answer, JSON_LIMIT)
         expected = reference.digest or _announced(answer)
-        if expected is not None and (found := digest_of(data, expected.algorithm)) != expected:
+        if expected is not None and (found := digests.of_bytes(data, expected.algorithm)) != expected:
             raise DigestMismatch(
                 f"a manifest with the wrong digest: expected {expected}, got {found}",
                 hint="the registry, or what is in between, altered it; nothing of it was kept",
@@ -257,7 +257,7 @@ def latest(urls: Sequence[str], *, known: bytes | None, label: str, offline: boo
 
     def attempt(url: str) -> bytes | None:
         tag = reference(url)
-        if known is not None and (now := registry.digest(tag)) and now == digest_of(known, now.algorithm):
+        if known is not None and (now := registry.digest(tag)) and now == digests.of_bytes(known, now.algorithm):
             return None
         return registry.manifest(tag)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, DigestMismatch, FetchError, LarderError, UnsupportedFeature
+from recipes.formats.io.digests import of_file
 from recipes.formats.oci import layout as oci_layout
 from recipes.formats.oci.spec import REF_NAME
 from recipes.model import Digest, Image, Source
@@ -60,7 +61,9 @@ class Folder:
         return resolve(Image("a", arch, "oci", source), self.lists)
 
     def pull(self, digest: Digest, arch: Arch = "x86_64") -> str:
-        return pull([self.url], self.part, digest=digest, arch=arch, offline=True, progress=Watch(), label="fetch:a")
+        pulled = pull([self.url], self.part, digest=digest, arch=arch, offline=True, progress=Watch(), label="fetch:a")
+        assert pulled.digest == of_file(self.part, "sha256")
+        return pulled.served
 
     def layers(self) -> int:
         with oci_layout.open_image(self.part, arch="x86_64") as image:

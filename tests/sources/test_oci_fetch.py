@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import DigestMismatch, FetchError, Interrupted, NoSpace, OfflineError, UnsupportedFeature
+from recipes.formats.io.digests import of_file
 from recipes.formats.oci import layout as oci_layout
 from recipes.model import Digest
 from recipes.sources import manifests
@@ -57,7 +58,7 @@ def get(
     watch: Watch | None = None,
 ) -> str:
     servers = [servers] if isinstance(servers, Server) else servers
-    return pull(
+    pulled = pull(
         [thing(server) for server in servers],
         part,
         digest=Digest.parse(digest),
@@ -66,6 +67,9 @@ def get(
         progress=watch or Watch(),
         label="fetch:thing",
     )
+    # However it came about: in one go, resumed, or begun anew in the middle.
+    assert (pulled.digest, pulled.size) == (of_file(part, "sha256"), part.stat().st_size)
+    return pulled.served
 
 
 def holding(*documents: Document, hook: Callable[[Exchange], bool] | None = None) -> Fake:

@@ -38,6 +38,8 @@ _ZERO_BLOCK = bytes(BLOCK_SIZE)
 _DIGEST_SIZE = 32
 #: Blocks whose digests are kept in one piece, so that memory grows with data (16 KiB per 32 MiB of disk).
 _PIECE = 512
+#: Blocks that a `PieceHasher` keeps until they are whole: 4 MiB.
+_WAITING = 64
 
 
 class BlockHasher:
@@ -80,6 +82,62 @@ class BlockHasher:
             outer.update(last if last != self._zero else self._hash(bytes(rest)).digest())
         outer.update(size.to_bytes(8, "little"))
         return BlockHash(ALGORITHM, BLOCK_SIZE, CONSTRUCTION, outer.hexdigest())
+
+
+class PieceHasher:
+    """A blkhash of a file as it is written: by one thread, in pieces of any length and order, no byte of it twice.
+
+    A block that comes in pieces waits for the rest of it. Few do, since writers go forwards; of those that are left
+    behind, at most `_WAITING` wait, and what was taken of the others is read again from the file.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._hasher = BlockHasher()
+        #: Number of a block -> its content so far, and how many of its bytes are there.
+        self._waiting: dict[int, tuple[bytearray, int]] = {}
+        self._again: set[int] = set()
+
+    def update(self, offset: int, view: memoryview) -> None:
+        """Take the bytes at `offset`."""
+        head = min(-offset % BLOCK_SIZE, len(view))
+        if head:
+            self._piece(offset, view[:head])
+        whole = (len(view) - head) // BLOCK_SIZE * BLOCK_SIZE
+        if whole:
+            self._hasher.update(offset + head, view[head : head + whole])
+        if head + whole < len(view):
+            self._piece(offset + head + whole, view[head + whole :])
+
+    def result(self, size: int) -> BlockHash:
+        """Return the blkhash of the file, which has `size` bytes; what was never written is zeros."""
+        for number, (block, _) in self._waiting.items():
+            self._take(number, block, size)
+        for number in self._again:
+            self._take(number, os.pread(self._fd, BLOCK_SIZE, number * BLOCK_SIZE), size)
+        return self._hasher.result(size)
+
+    def _piece(self, offset: int, view: memoryview) -> None:
+        number, at = divmod(offset, BLOCK_SIZE)
+        if number in self._again:
+            return
+        if number not in self._waiting:
+            self._waiting[number] = bytearray(BLOCK_SIZE), 0
+        block, filled = self._waiting.pop(number)
+        block[at : at + len(view)] = view
+        filled += len(view)
+        if filled == BLOCK_SIZE:
+            self._hasher.update(number * BLOCK_SIZE, memoryview(block))
+            return
+        self._waiting[number] = block, filled
+        if len(self._waiting) > _WAITING:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            self._again.add(oldest)
+
+    def _take(self, number: int, block: bytes | bytearray, size: int) -> None:
+        start = number * BLOCK_SIZE
+        self._hasher.update(start, memoryview(block)[: max(0, size - start)])
 
 
 def of_file(path: Path, *, jobs: int, meter: Meter) -> BlockHash:

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.hashed import HashedFile
 from recipes.formats.io.pipeline import Stage, in_order
 from recipes.formats.io.sparse import CHUNK, SparseFile, removed_on_error
 from recipes.formats.tar import write as tar_write
 from recipes.formats.tar.header import BLOCK, padding
 from recipes.formats.tree.tree import show
-from recipes.model import Digest
+from recipes.model import BlockHash, Digest
 
 from . import spec as oci_spec
 from .spec import CONFIG, IMAGE_NAME, INDEX, LAYER, MANIFEST, REF_NAME, WHITEOUT, Platform
@@ -67,6 +68,8 @@ class OciArchive:
     config: Digest
     #: What a registry will serve the image by.
     manifest: Digest
+    #: Of the archive.
+    blkhash: BlockHash
 
 
 def write(
@@ -103,7 +106,7 @@ def write(
     try:
         with (
             progress.meter(label) as meter,
-            SparseFile(path, durable=durable) as file,
+            HashedFile(path, durable=durable) as file,
             removed_on_error(path),
         ):
             archive = _Archive(file)
@@ -121,7 +124,8 @@ def write(
             archive.finish()
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
-    return OciArchive(diff_id, blob.digest, blob.size, config.digest, manifest.digest)
+    assert file.blkhash is not None, "a finished file knows it"
+    return OciArchive(diff_id, blob.digest, blob.size, config.digest, manifest.digest, file.blkhash)
 
 
 def _check(tree: Tree, limit: int) -> str:

@@ -12,11 +12,11 @@ from doit.exceptions import TaskFailed
 from recipes.cache import usage
 from recipes.console import tell
 from recipes.derive import engine
-from recipes.derive.verify import digest_of
 from recipes.errors import LarderError, StoreError
 from recipes.export import lima
 from recipes.export.lima import Supply
 from recipes.formats.codec import compression
+from recipes.formats.io.digests import of_file
 from recipes.graph.failure import failure
 from recipes.model import DERIVABLE, DIGEST_LENGTHS
 from recipes.project import workspace
@@ -151,12 +151,12 @@ def _fill(space: Workspace, image: Image, identity: Identity, cache: Path, *, co
             digests = {digest.algorithm: digest for digest in (identity.digest, receipt.wrapper.digest)}
             for algorithm in DIGEST_LENGTHS.keys() - digests.keys():
                 # These bytes were verified, so any of their digests is: a template may have another than images.toml.
-                digests[algorithm] = digest_of(wrapper, algorithm, meter)
+                digests[algorithm] = of_file(wrapper, algorithm, meter)
             raw = None
             if lima.qcow2_header(wrapper) is not None:
                 derive("raw")
                 path = entry.artifact("raw")
-                raw = path, digest_of(path, identity.digest.algorithm, meter)
+                raw = path, of_file(path, identity.digest.algorithm, meter)
         for url in missing:
             lima.place(cache, url, Supply(wrapper, tuple(digests.values()), receipt.served, raw), progress)
     for kind in {"fetch", "raw"} & set(entry.kinds()):

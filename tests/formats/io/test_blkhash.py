@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blake3 import blake3
 
-from recipes.formats.io.blkhash import ALGORITHM, BLOCK_SIZE, CONSTRUCTION, BlockHasher, of_file
+from recipes.formats.io.blkhash import ALGORITHM, BLOCK_SIZE, CONSTRUCTION, BlockHasher, PieceHasher, of_file
 from recipes.model import BlockHash
 from recipes.progress import SILENCE
 from tests.kit.qcow2_images import content
@@ -126,3 +127,31 @@ def test_blksum_itself_agrees(tmp_path: Path) -> None:
         ["blksum", "--digest", "blake3", str(tmp_path / "disk")], check=True, capture_output=True, text=True
     )
     assert out.stdout.split()[0] == hash_file(tmp_path / "disk").hex
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pieces_in_any_order_are_the_file(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if more blocks are begun than are kept: those are read again."""
+    monkeypatch.setattr("recipes.formats.io.blkhash._WAITING", (0, 3, 64)[seed % 3])
+    chance = random.Random(seed)
+    data = bytearray(chance.randbytes(20 * BLOCK_SIZE + chance.randrange(BLOCK_SIZE)))
+    data[3 * BLOCK_SIZE : 6 * BLOCK_SIZE + 100] = bytes(3 * BLOCK_SIZE + 100)
+    cuts = [0, *sorted(chance.sample(range(1, len(data)), 60)), len(data)]
+    pieces = list(itertools.pairwise(cuts))
+    if seed % 2:
+        chance.shuffle(pieces)
+    # What nobody writes is zeros.
+    start, stop = pieces.pop(len(pieces) // 2)
+    data[start:stop] = bytes(stop - start)
+    path = tmp_path / "file"
+    path.write_bytes(bytes(len(data)))
+    with path.open("r+b", buffering=0) as file:
+        hasher = PieceHasher(file.fileno())
+        for start, stop in pieces:
+            file.seek(start)
+            file.write(data[start:stop])
+            hasher.update(start, memoryview(data)[start:stop])
+        found = hasher.result(len(data))
+    assert path.read_bytes() == data
+    assert found == hash_file(path)
+    assert found.hex == reference(bytes(data))

@@ -13,6 +13,7 @@ import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, NoSpace, StoreError, UnsupportedFeature
 from recipes.formats.io import bounds
+from recipes.formats.io.blkhash import of_file
 from recipes.formats.io.source import FileSource
 from recipes.formats.oci import archive as oci_archive
 from recipes.formats.oci.layers import flatten
@@ -60,7 +61,7 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 
 
 def write(tree: Tree, path: Path, compression: Compression, jobs: int = 2, arch: Arch = "x86_64") -> Any:
-    return oci_archive.write(
+    written = oci_archive.write(
         tree,
         path,
         arch=arch,
@@ -72,6 +73,8 @@ def write(tree: Tree, path: Path, compression: Compression, jobs: int = 2, arch:
         progress=SILENCE,
         label="oci:debian-12",
     )
+    assert written.blkhash == of_file(path, jobs=2, meter=SILENT_METER)
+    return written
 
 
 def contents(path: Path) -> dict[str, bytes]:

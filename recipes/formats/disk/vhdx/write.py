@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
-from recipes.formats.io.sparse import SparseFile, data_runs
+from recipes.formats.io.hashed import HashedFile
+from recipes.formats.io.sparse import data_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from recipes.model import BlockHash
 
 _KIB = 1 << 10
 _MIB = 1 << 20
@@ -105,7 +108,7 @@ class VhdxWriter:
         self._end = _BAT + self._bat_size
         #: Number of a block -> its place in the file.
         self._places: dict[int, int] = {}
-        self._file = SparseFile(path, durable=durable)
+        self._file = HashedFile(path, durable=durable)
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +131,8 @@ class VhdxWriter:
             view = view[len(part) :]
             offset += len(part)
 
-    def finish(self) -> None:
-        """Write everything that is not payload."""
+    def finish(self) -> BlockHash:
+        """Write everything that is not payload; return the blkhash of the file, not of the disk in it."""
         self._file.pwrite(b"vhdxfile" + _CREATOR.encode("utf-16-le"), 0)
         for sequence, place in enumerate(_HEADERS, 1):
             header = _HEADER.pack(
@@ -149,6 +152,8 @@ class VhdxWriter:
             self._file.pwrite(piece, at)
             at += len(piece)
         self._file.finish(self._end)
+        assert self._file.blkhash is not None, "a finished file knows it"
+        return self._file.blkhash
 
     def _metadata(self) -> bytes:
         """Return the metadata region: table and items (2.6)."""

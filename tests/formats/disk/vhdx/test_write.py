@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.disk.vhdx.write import VhdxWriter
 from recipes.formats.fs.ext4 import write as ext4_write
+from recipes.formats.io.blkhash import of_file
 from recipes.formats.io.sparse import SparseFile, allocated
 from recipes.formats.tree.tree import Node, Tree
 from recipes.formats.wsl import write_vhdx
@@ -279,7 +280,8 @@ class TestOtherReaders:
 
 class TestFileSystem:
     def write(self, tree: Tree, path: Path, size: int) -> Path:
-        write_vhdx(tree, path, size=size, volume="root", progress=SILENCE, label="vhdx", durable=False)
+        found = write_vhdx(tree, path, size=size, volume="root", progress=SILENCE, label="vhdx", durable=False)
+        assert found == of_file(path, jobs=2, meter=SILENT_METER)
         return path
 
     def test_the_disk_is_the_file_system(self, vhdx: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.derive.verify import digest_of
+from recipes.formats.io.digests import of_bytes, of_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def test_holes_count_as_zeros(tmp_path: Path, seed: int, algorithm: str) -> None
         for _ in range(chance.randrange(4) if size else 0):
             file.seek(chance.randrange(size))
             file.write(chance.randbytes(min(200_000, size - file.tell())))
-    assert digest_of(path, algorithm).hex == hashlib.new(algorithm, path.read_bytes()).hexdigest()
+    assert of_file(path, algorithm).hex == hashlib.new(algorithm, path.read_bytes()).hexdigest()
 
 
 def test_holes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_holes_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return count
 
     monkeypatch.setattr(os, "preadv", counting)
-    digest_of(path, "sha256")
+    of_file(path, "sha256")
     assert 0 < read <= MiB
 
 
@@ -56,4 +56,8 @@ def test_a_file_that_is_cut_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "file").write_bytes(b"data")
     monkeypatch.setattr(os, "preadv", lambda *arguments: 0)
     with pytest.raises(OSError, match="cut while"):
-        digest_of(tmp_path / "file", "sha256")
+        of_file(tmp_path / "file", "sha256")
+
+
+def test_of_bytes() -> None:
+    assert str(of_bytes(b"a", "sha512")) == f"sha512:{hashlib.sha512(b'a').hexdigest()}"

@@ -8,14 +8,11 @@ are refused. Damage is refused too, with the number of the inode where it is (``
 from __future__ import annotations
 
 import stat
-from functools import cache
 from typing import TYPE_CHECKING
 
-from recipes.errors import LimitExceeded
-from recipes.formats.fs import follow
-from recipes.formats.io.bounds import NAME_WEIGHT, PIECE_WEIGHT, XATTR_WEIGHT
+from recipes.formats.fs.walk import Walk
 from recipes.formats.io.source import read_exact
-from recipes.formats.tree.tree import MAX_NAMES, PATH_MAX, Extent, Node
+from recipes.formats.tree.tree import PATH_MAX, Extent, Node
 
 from .dir import entries, verify
 from .inode import Inode, inodes
@@ -26,7 +23,7 @@ from .volume import Disk, Volume
 from .xattr_read import AttributeReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from recipes.formats.io.source import Source
     from recipes.formats.tree.tree import Tree
@@ -53,15 +50,11 @@ class Ext4:
 
     def exists(self, path: bytes) -> bool:
         """Say whether something is at `path`; symbolic links are followed within the file system, as by chroot(2)."""
-        reader = _Reader(self._volume)
-        known = cache(reader.inode)
-        names = cache(lambda number: reader.names(known(number)) if stat.S_ISDIR(known(number).mode) else {})
-        target = cache(lambda number: reader.target(known(number)) if stat.S_ISLNK(known(number).mode) else None)
-        return follow.exists(path, ROOT_INODE, lambda number, name: names(number).get(name), target)
+        return Walk(_Reader(self._volume)).exists(path)
 
     def fill(self, tree: Tree) -> None:
         """Make the root directory that of `tree`, whose extents refer to the source: it has to stay open as long."""
-        tree.root = _Reader(self._volume).root(tree.spend)
+        tree.root = Walk(_Reader(self._volume)).root(tree.spend)
 
 
 class _Reader:
@@ -71,47 +64,13 @@ class _Reader:
         self._volume = volume
         self._maps = BlockMaps(volume)
         self._attributes = AttributeReader(volume, self._content)
-        self._directories = {ROOT_INODE}
+        self.root = ROOT_INODE
+        self.name = volume.disk.name
+        self.corrupt = volume.corrupt
 
-    def root(self, spend: Callable[[int], None]) -> Node:
-        """Return the root directory with all that is below it; `spend` is told what that weighs.
-
-        Level by level, and each in the order of its inodes: so inode tables are read forwards and in large pieces.
-        """
-        inode = self.inode(ROOT_INODE)
-        if not stat.S_ISDIR(inode.mode):
-            raise self._volume.corrupt("the root is not a directory")
-        root = self._node(inode)
-        nodes = {ROOT_INODE: root}
-        level = [(inode, root, 0)]
-        count = 0
-        while level:
-            #: Inodes that are new -> the directories with names for them: node, name, bytes of the path.
-            places: dict[int, list[tuple[Node, bytes, int]]] = {}
-            for inode, node, length in level:
-                names = self.names(inode)
-                count += len(names)
-                if count > MAX_NAMES:
-                    raise LimitExceeded(f"{self._volume.disk.name}: more than {MAX_NAMES} files")
-                spend(NAME_WEIGHT * len(names))
-                for name, number in names.items():
-                    places.setdefault(number, []).append((node, name, length + 1 + len(name)))
-            for number in places.keys() & nodes.keys():
-                self._put(number, nodes[number], places.pop(number))
-            level = []
-            for inode in inodes(self._volume, sorted(places)):
-                node = nodes[inode.number] = self._node(inode)
-                pieces = 0 if isinstance(node.data, bytes) else len(node.data)
-                spend(XATTR_WEIGHT * len(node.xattrs) + PIECE_WEIGHT * pieces)
-                self._put(inode.number, node, places[inode.number])
-                if node.is_dir:
-                    level.append((inode, node, places[inode.number][0][2]))
-        return root
-
-    def inode(self, number: int) -> Inode:
-        """Return one inode."""
-        (inode,) = inodes(self._volume, [number])
-        return inode
+    def inodes(self, numbers: Iterable[int]) -> Iterator[Inode]:
+        """Yield the inodes of these numbers, which are in ascending order."""
+        return inodes(self._volume, numbers)
 
     def names(self, inode: Inode) -> dict[bytes, int]:
         """Return the names in a directory with their inodes."""
@@ -133,23 +92,8 @@ class _Reader:
             raise self._volume.corrupt(f"symbolic link inode {inode.number} has a target with NUL")
         return target
 
-    def _put(self, number: int, node: Node, places: list[tuple[Node, bytes, int]]) -> None:
-        """Give `node`, of inode `number`, its names."""
-        if node.type == stat.S_IFSOCK:
-            return
-        # A name for a directory that has one already, if only as the root: more than one, and perhaps a loop.
-        if node.is_dir and (len(places) > 1 or number in self._directories):
-            raise self._volume.corrupt(f"directory inode {number} has more than one name")
-        if node.is_dir:
-            self._directories.add(number)
-        for parent, name, length in places:
-            if length > PATH_MAX:
-                raise LimitExceeded(
-                    f"{self._volume.disk.name}: inode {number} has a path of more than {PATH_MAX} bytes"
-                )
-            parent.children[name] = node
-
-    def _node(self, inode: Inode) -> Node:
+    def node(self, inode: Inode) -> Node:
+        """Return what is no name of a file."""
         self._check(inode)
         kind = stat.S_IFMT(inode.mode)
         attributes = self._attributes.read(inode)

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded
+from recipes.formats.fs import walk
 from recipes.formats.fs.ext4 import map as ext4_map
-from recipes.formats.fs.ext4 import read as ext4_read
 from recipes.formats.fs.ext4.read import Ext4
 from recipes.formats.io.source import FileSource
 from recipes.formats.tree.tree import Tree
@@ -319,7 +319,7 @@ def test_inline_data_that_is_not_all_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "limit", "value", "match"),
-    [(ext4_read, "MAX_NAMES", 5, "more than 5 files"), (ext4_map, "MAX_RUNS", 8, "more than 8 pieces")],
+    [(walk, "MAX_NAMES", 5, "more than 5 files"), (ext4_map, "MAX_RUNS", 8, "more than 8 pieces")],
 )
 def test_limits(
     image: Path, monkeypatch: pytest.MonkeyPatch, module: object, limit: str, value: int, match: str

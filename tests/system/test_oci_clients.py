@@ -8,10 +8,8 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
@@ -23,11 +21,13 @@ from recipes.formats.tar import read as tar_read
 from recipes.model import Compression
 from recipes.progress import SILENCE
 from tests.kit import trees
+from tests.kit.clients import LIMITS, NO_HYBRID, attempt, output, podman_of_its_own
 from tests.kit.oci_images import Layout, entry, file, folder, hardlink, symlink, tar, write_folder
 from tests.kit.oracles import lack, need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from recipes.formats.oci.archive import OciArchive
     from recipes.formats.tree.tree import Tree
@@ -37,23 +37,7 @@ pytestmark = pytest.mark.system
 
 NAME = "localhost/debian-12:latest"
 RELEASE = ("cat", "/etc/debian_version")
-#: The limits of a container are its client's defaults, which a build machine may not allow.
-LIMITS = ("--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
-#: crun and podman take a mount of cgroup v2 beside v1 for a mixture that they do not know.
-NO_HYBRID = ("unshare", "-m", "sh", "-c", 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"', "sh")
-
 each_compression = pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
-
-
-def output(*command: str | Path) -> str:
-    """Run a client and return what it prints; fail with what it says where it fails."""
-    done = attempt(*command)
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
-
-
-def attempt(*command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 class Made:
@@ -116,16 +100,8 @@ def same(path: Path, made: Made, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[tuple[str, ...]]:
-    need("podman", "crun", "unshare")
-    # Not below pytest's own: podman refuses a runroot of more than 50 characters.
-    folder = Path(tempfile.mkdtemp(prefix="podman-"))
-    storage = folder / "storage"
-    try:
-        yield ("podman", "--root", str(storage), "--runroot", str(folder / "run"))
-    finally:
-        # podman leaves its storage mounted on itself.
-        attempt("umount", "--recursive", storage / "overlay")
-        shutil.rmtree(folder)
+    with podman_of_its_own() as words:
+        yield words
 
 
 class TestPodman:

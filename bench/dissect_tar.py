@@ -23,7 +23,9 @@ _TYPES = {
 
 
 def _root(file: BinaryIO) -> Any:
-    if file.read(4) == b"XFSB":
+    is_xfs = file.read(4) == b"XFSB"
+    file.seek(0)
+    if is_xfs:
         from dissect.xfs import XFS
 
         return XFS(file).root

@@ -124,8 +124,9 @@ def _is_node(page: bytes, fsid: bytes) -> bool:
 
 def _damage(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     """Change the pages of an input, those of metadata above all, and mend their checksums."""
+    # libFuzzer cuts them off anywhere.
     records = [bytearray(data[at : at + _RECORD].ljust(_RECORD, b"\0")) for at in range(0, len(data), _RECORD)]
-    numbers = [_NUMBER.unpack(bytes(record[: _NUMBER.size]).ljust(4, b"\0"))[0] for record in records]
+    numbers = [_NUMBER.unpack_from(record)[0] for record in records]
     supers = [index for index, number in enumerate(numbers) if number == _SUPERBLOCK]
     fsid = bytes(records[supers[0]][_NUMBER.size + 32 : _NUMBER.size + 48]) if supers else b""
     nodes = [index for index, record in enumerate(records) if _is_node(bytes(record[_NUMBER.size :]), fsid)]

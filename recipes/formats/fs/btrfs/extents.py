@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded
-from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.bounds import PIECE_WEIGHT, content_limit
 from recipes.formats.tree.tree import Extent
 
 from .codecs import require
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Pieces that all files together may have; a badly fragmented disk of a terabyte has a tenth of them.
 MAX_PIECES = 4_000_000
-#: What each weighs.
-_PIECE_WEIGHT = 256
 
 
 class Cost:
@@ -60,7 +58,7 @@ class Cost:
 
         Raise LimitExceeded if the bytes on the disk justify no more.
         """
-        self._spend(_PIECE_WEIGHT)
+        self._spend(PIECE_WEIGHT)
         self._pieces += 1
         if self._pieces > MAX_PIECES:
             raise LimitExceeded(f"{self._volume.name}: its files are in more than {MAX_PIECES} pieces")
@@ -71,8 +69,8 @@ class Cost:
         self._cost += cost
         if self._cost > content_limit(self._stored):
             raise LimitExceeded(
-                f"{self._volume.name}: reading its files takes more than {self._cost - cost} bytes of extents that "
-                f"have {self._stored}"
+                f"{self._volume.name}: reading its files takes more than {self._cost - cost} bytes, and the extents "
+                f"that they are in have {self._stored} on the disk"
             )
 
 
@@ -104,12 +102,12 @@ class Extents:
         self._cost.add(node.physical + at, size, length)
         return Extent(0, length, self._volume.source, node.physical + at)
 
-    def packed(self, where: Where, stored: int, size: int, codec: int, *, fresh: bool) -> Compressed:
-        """Return the compressed extent there; `fresh` if reading the file up to here has not decompressed it yet.
+    def packed(self, where: Where, stored: int, size: int, codec: int, *, cost: int) -> Compressed:
+        """Return the compressed extent there, of which reading the file here decompresses or copies `cost` bytes.
 
         Raise CorruptImage if another reference says something else of it.
         """
-        self._cost.add(where.address, stored, size if fresh else 0)
+        self._cost.add(where.address, stored, cost)
         extent = None if where.inline else self._compressed.get(where.address)
         if extent is None:
             require(codec, self._volume.name)
@@ -163,7 +161,7 @@ class FileExtents:
         if codec == UNCOMPRESSED:
             self.found.append(self._extents.inline(node, at, size, length))
         else:
-            source = self._extents.packed(Where(node.physical + at, inline=True), size, ram, codec, fresh=True)
+            source = self._extents.packed(Where(node.physical + at, inline=True), size, ram, codec, cost=ram)
             self.found.append(Extent(0, length, source, 0))
 
     def _regular(self, offset: int, where: tuple[int, int, int, int], ram: int, codec: int, *, written: bool) -> None:
@@ -184,11 +182,13 @@ class FileExtents:
             return
         if stored > MAX_COMPRESSED or ram > MAX_DECOMPRESSED or not stored:
             raise self._corrupt(offset, f"a compressed extent with {stored} bytes for {ram}")
-        fresh = address not in self._latest
-        if not fresh:
+        cost = ram
+        if address in self._latest:
+            # It is still decompressed.
             self._latest.remove(address)
+            cost = length
         self._latest.append(address)
-        source = self._extents.packed(Where(address, inline=False), stored, ram, codec, fresh=fresh)
+        source = self._extents.packed(Where(address, inline=False), stored, ram, codec, cost=cost)
         self.found.append(Extent(offset, length, source, skip))
 
     def _corrupt(self, offset: int, message: str) -> CorruptImage:

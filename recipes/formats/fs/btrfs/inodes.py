@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from recipes.errors import CorruptImage
-from recipes.formats.io.bounds import NAME_WEIGHT
+from recipes.formats.io.bounds import NAME_WEIGHT, XATTR_WEIGHT
 from recipes.formats.tree import posix_acl
 from recipes.formats.tree.tree import Node
 
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _ACLS = (posix_acl.ACCESS, posix_acl.DEFAULT)
 _ITEMS = frozenset({INODE_ITEM, XATTR, DIR_INDEX, EXTENT_DATA})
-
-
-#: What an extended attribute weighs.
-_ATTRIBUTE_WEIGHT = 256
 
 
 class Inodes:
@@ -116,7 +112,7 @@ class Inodes:
         for name, value in attributes(self._volume, number, body):
             if name in xattrs:
                 raise self._volume.corrupt(f"inode {number} has the extended attribute {name!r} twice")
-            self._spend(_ATTRIBUTE_WEIGHT)
+            self._spend(XATTR_WEIGHT)
             if name in _ACLS:
                 try:
                     posix_acl.check(value)

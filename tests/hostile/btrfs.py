@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import google_crc32c
 
+# Also so that the reader, which larder imports where it is needed, is watched when coverage leads.
+from recipes.formats.fs.btrfs.layout import NODE, SUPERBLOCK_OFFSET
 from recipes.formats.io.sparse import data_units
 
 from .mutate import Spot, damage, grow
@@ -26,10 +28,9 @@ if TYPE_CHECKING:
 _PAGE = 4096
 _NUMBER = struct.Struct("<I")
 _RECORD = _NUMBER.size + _PAGE
-_SUPERBLOCK = 16
+_SUPERBLOCK = SUPERBLOCK_OFFSET // _PAGE
 #: Pages of the largest disk that an input may make: sparse, but not without end.
 _MOST = 1 << 18
-_HEADER = 101
 #: Trees: of roots, of chunks, the top level, of checksums.
 _READ = (1, 3, 5, 7)
 
@@ -181,12 +182,12 @@ def _spots(rng: Random, page: bytes) -> list[Spot]:
     ]
     size = 33 if page[100] else 25
     for index in rng.sample(range(count), min(count, 8)) if 0 < count < 200 else []:
-        item = _HEADER + index * size
+        item = NODE.size + index * size
         spots += [Spot(at + item, 8, "little"), Spot(at + item + 8, 1, "little"), Spot(at + item + 9, 8, "little")]
         spots += [Spot(at + item + 17, 4, "little"), Spot(at + item + 21, 4, "little")]
         if size == 25 and item + size <= len(page):
             offset, length = struct.unpack_from("<II", page, item + 17)
-            body = _HEADER + offset
+            body = NODE.size + offset
             if body + length <= len(page):
                 places = range(at + body, at + body + min(length, 240), 4)
                 spots += [Spot(place, rng.choice((1, 2, 4, 8)), "little") for place in places]

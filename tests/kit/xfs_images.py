@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from recipes.formats.io.source import Source
 
-#: One inode after the other has its own; what the kernel shows of an ACL beside the ACL itself.
+#: What the kernel shows of an ACL beside the ACL itself.
 SHOWN_TWICE = (b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT")
 #: The smallest that mkfs.xfs makes, with a log of 5 MiB.
 SMALL = 16 * MiB
@@ -113,12 +113,6 @@ def reflink(folder: Path) -> None:
         tool("cp", "--reflink=always", str(folder / name), str(folder / f"{name}-again"))
     with (folder / "file-600000-again").open("r+b") as file:
         os.pwrite(file.fileno(), b"changed", 200_000)
-
-
-def inode_of(image: Path, path: str) -> int:
-    """Return the inode that `path` has in the image."""
-    with mounted(image, "ro", "norecovery") as folder:
-        return (folder / path).lstat().st_ino
 
 
 def xfs_db(image: Path, *requests: str) -> str:
@@ -272,6 +266,33 @@ def map_done(identity: int = 1) -> list[bytes]:
     return [struct.pack("<HHIQ", 0x1245, 1, 0, identity)]
 
 
+#: The core of an inode, whose numbers are little-endian in the log: 10 is no number, 11 to 13 are times.
+_CORE = "HHBBHIIIHH8s5QIIHBBIHHI"
+#: Of version 5, behind a field that is the disk's alone: the checksum, …, flags2, …, its number, UUID.
+_CORE_V5 = "4x4sQQQI12sQQ16s"
+USER, SIZE = 5, 14
+
+
+def inode_item(image: Path, number: int, changes: dict[int, int]) -> list[bytes]:
+    """Return an item with the core of an inode, in which the fields with these indices have other values."""
+    data = image.read_bytes()
+    group, inside = number >> data[124] + data[123], number & (1 << data[124] + data[123]) - 1
+    at = group * int.from_bytes(data[84:88], "big") * int.from_bytes(data[4:8], "big") + (inside << data[122])
+    fields = list(struct.unpack_from(f">{_CORE}", data, at))
+    for index, value in changes.items():
+        fields[index] = value
+    rest = b""
+    bigtime = False
+    if fields[2] == 3:
+        later = struct.unpack_from(f">{_CORE_V5}", data, at + 96)
+        bigtime = bool(later[3] & 8)
+        rest = struct.pack(f"<{_CORE_V5}", *later)
+    if not bigtime:
+        fields[11:14] = [value >> 32 | (value & 0xFFFFFFFF) << 32 for value in fields[11:14]]
+    form = struct.pack("<HHIHHIQ16xqii", 0x123B, 2, 1, 0, 0, 0, number, at >> 12 << 3, 8, at % 4096)
+    return [form, struct.pack(f"<{_CORE}", *fields) + rest]
+
+
 def with_parent_pointers(image: Path) -> Path:
     """Turn on parent pointers and exchange of ranges in a new file system, which mkfs.xfs may be too old for."""
     data = bytearray(image.read_bytes())
@@ -296,13 +317,15 @@ __all__ = [
     "CONTINUE",
     "CONTINUED",
     "END",
+    "SIZE",
     "SMALL",
     "START",
+    "USER",
     "Writer",
     "agrees_with_the_kernel",
     "copy",
     "facts",
-    "inode_of",
+    "inode_item",
     "kernel_facts",
     "make",
     "map_done",

@@ -24,11 +24,14 @@ from tests.kit.xfs_images import (
     CONTINUE,
     CONTINUED,
     END,
+    SIZE,
     SMALL,
     START,
+    USER,
     Writer,
     copy,
     facts,
+    inode_item,
     kernel_facts,
     make,
     map_done,
@@ -330,6 +333,29 @@ def test_buffers_that_were_freed_later_are_left_alone(image: Path) -> None:
         assert not disk.is_replayed(sector * 512, 4096)
     with mounted(copy(image, image.with_name("replayed"))) as folder:
         assert (folder / "five").read_bytes()[:8192] == b"0" * 4096 + changed
+
+
+def test_inodes(image: Path) -> None:
+    five, _ = inode_and_block(image, "five")
+    Writer(image).record(transaction(inode_item(image, five, {USER: 4242, SIZE: 3})))
+    found = facts(image)
+    assert (found[b"five"].uid, found[b"five"].size) == (4242, 3)
+    is_replayed(image)
+
+
+def test_inodes_of_version_4(tmp_path: Path) -> None:
+    # Not every kernel mounts it: what is in the log is what has to come out.
+    data, prototype = tmp_path / "data", tmp_path / "prototype"
+    data.write_bytes(b"data" * 2000)
+    prototype.write_text(f"/dev/null\n0 0\nd--755 0 0\nfile ---644 7 8 {data}\n$\n")
+    image = make(tmp_path / "image", SMALL, "-m", "crc=0,finobt=0", populated=prototype)
+    before = facts(image)[b"file"]
+    root = int(xfs_db(image, "sb 0", "print rootino").split()[-1])
+    writer = Writer(image)
+    writer.record(transaction(inode_item(image, root + 3, {USER: 4242, SIZE: 3})))
+    after = facts(image)[b"file"]
+    assert (after.uid, after.size) == (4242, 3)
+    assert after._replace(uid=7, size=8000, digest=before.digest) == before
 
 
 # What is not replayed, by name.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from . import __version__
 from .console import Watch, console, take_any_text
 from .errors import Interrupted, LarderError
+from .formats.io.context import Context
 from .model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
 from .settings import ARCH_ALIASES, parse_jobs, processors
 from .units import format_size, parse_size
@@ -202,16 +203,7 @@ def _raw(options: argparse.Namespace) -> str:
     from .formats.disk import to_raw as disk
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        made = disk.to_raw(
-            options.source,
-            draft,
-            jobs=options.jobs,
-            max_virtual_size=options.max_virtual_size,
-            progress=progress,
-            label=options.source.name,
-            blkhash=not options.no_blkhash,
-            durable=False,
-        )
+        made = disk.to_raw(options.source, draft, _context(options, draft, progress), blkhash=not options.no_blkhash)
         return {
             "content": {
                 "digest": None,
@@ -230,16 +222,9 @@ def _content(options: argparse.Namespace) -> str:
     from .formats.wrapper import unwrap
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        made = unwrap.unwrap(
-            options.source,
-            draft,
-            jobs=options.jobs,
-            limit=content_limit(options.source.stat().st_size, options.max_virtual_size),
-            progress=progress,
-            label=options.source.name,
-            digests=not options.no_digests,
-            durable=False,
-        )
+        context = _context(options, draft, progress)
+        limit = content_limit(options.source.stat().st_size, context.limit)
+        made = unwrap.unwrap(options.source, draft, context._replace(limit=limit), digests=not options.no_digests)
         return {
             "content": {
                 "digest": str(made.digest) if made.digest else None,
@@ -259,7 +244,7 @@ def _rootfs(options: argparse.Namespace) -> str:
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
-            digest = rootfs.write(tree, draft, progress=progress, label=options.source.name, durable=False)
+            digest = rootfs.write(tree, draft, _context(options, draft, progress))
         return {"digest": digest}
 
     return _step(options, "rootfs", make)
@@ -270,9 +255,7 @@ def _vhdx(options: argparse.Namespace) -> str:
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
-            write_vhdx(
-                tree, draft, size=options.size, volume="", progress=progress, label=options.source.name, durable=False
-            )
+            write_vhdx(tree, draft, _context(options, draft, progress), size=options.size, volume="")
         return {}
 
     return _step(options, "vhdx", make)
@@ -284,19 +267,10 @@ def _oci(options: argparse.Namespace) -> str:
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
-            oci_archive.write(
-                tree,
-                draft,
-                arch=ARCH_ALIASES[options.arch],
-                name=reference(options.name or options.source.resolve().name.partition(".")[0].lower()),
-                compression=options.compression,
-                annotations={},
-                jobs=options.jobs,
-                limit=options.max_virtual_size,
-                progress=progress,
-                label=options.source.name,
-                durable=False,
-            )
+            name = reference(options.name or options.source.resolve().name.partition(".")[0].lower())
+            about = oci_archive.About(ARCH_ALIASES[options.arch], name, {})
+            context = _context(options, draft, progress)
+            oci_archive.write(tree, draft, about, context, compression=options.compression)
         return {}
 
     return _step(options, "oci", make)
@@ -308,14 +282,21 @@ def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
 
     return rootfs.open_tree(
         options.source,
+        _context(options, draft, progress),
         kind=None,
         strip=options.strip,
         arch=ARCH_ALIASES[options.arch],
+    )
+
+
+def _context(options: argparse.Namespace, draft: Path, progress: Progress) -> Context:
+    return Context(
+        progress,
+        options.source.name,
+        options.jobs,
+        options.max_virtual_size,
+        durable=False,
         scratch=lambda: draft.with_name(f"{draft.name}.{os.urandom(4).hex()}"),
-        jobs=options.jobs,
-        limit=options.max_virtual_size,
-        progress=progress,
-        label=options.source.name,
     )
 
 

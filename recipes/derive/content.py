@@ -30,14 +30,9 @@ def make(work: Work) -> Made:
         store.link(path, work.temporary)
         _verify(work, work.temporary, content)
         return Made(work.temporary, Artifact(digest=content.digest), content)
-    unwrapped = unwrap.unwrap(
-        path,
-        work.temporary,
-        jobs=work.limits.jobs,
-        limit=content_limit(wrapper.size, work.limits.max_virtual_size),
-        progress=work.progress,
-        label=f"content:{work.image.name}",
-    )
+    context = work.context("content")
+    limit = content_limit(wrapper.size, context.limit)
+    unwrapped = unwrap.unwrap(path, work.temporary, context._replace(limit=limit))
     content = unwrapped.content
     _verify(work, work.temporary, content)
     return Made(work.temporary, Artifact(digest=content.digest, blkhash=unwrapped.blkhash), content)

@@ -24,21 +24,12 @@ def make(work: Work) -> Made:
     from recipes.formats.tar import read as tar_read
 
     path, receipt = work.input()
-    with work.progress.meter(f"oci:{work.image.name}: reading") as meter:
+    image, context = work.image, work.context("oci")
+    about = oci_archive.About(image.arch, reference(image.name), _annotations(image, work.identity))
+    with context.meter(what="reading") as meter:
         loaded = tar_read.load(path, meter=meter)
     with loaded as tree:
-        made = oci_archive.write(
-            tree,
-            work.temporary,
-            arch=work.image.arch,
-            name=reference(work.image.name),
-            compression=work.image.compression,
-            annotations=_annotations(work.image, work.identity),
-            jobs=work.limits.jobs,
-            limit=work.limits.max_virtual_size,
-            progress=work.progress,
-            label=f"oci:{work.image.name}",
-        )
+        made = oci_archive.write(tree, work.temporary, about, context, compression=image.compression)
     return Made(work.temporary, Artifact(blkhash=made.blkhash), receipt.content)
 
 

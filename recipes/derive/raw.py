@@ -22,27 +22,20 @@ def make(work: Work) -> Made:
     path, receipt = work.input()
     content = receipt.content
     assert content is not None, "the receipt of a content describes it"
-    label = f"raw:{work.image.name}"
+    context = work.context("raw")
     # The receipt may be of an earlier larder, which took more for a disk.
     plain = disk.require_disk(path) in RAW_FORMATS
     # A disk has whole sectors, so an odd size is for to_raw to round up.
-    if plain and content.size % SECTOR == 0 and content.size <= work.limits.max_virtual_size:
+    if plain and content.size % SECTOR == 0 and content.size <= context.limit:
         digest = receipt.artifact.blkhash
         if digest is None:
-            with work.progress.meter(label) as meter:
-                digest = blkhash.of_file(path, jobs=work.limits.jobs, meter=meter)
+            with context.meter() as meter:
+                digest = blkhash.of_file(path, jobs=context.jobs, meter=meter)
         if work.keep_source:
             store.link(path, work.temporary)
             path = work.temporary
         return Made(path, Artifact(blkhash=digest), content)
-    made = disk.to_raw(
-        path,
-        work.temporary,
-        jobs=work.limits.jobs,
-        max_virtual_size=work.limits.max_virtual_size,
-        progress=work.progress,
-        label=label,
-    )
+    made = disk.to_raw(path, work.temporary, context)
     return Made(work.temporary, Artifact(blkhash=made.blkhash), content)
 
 

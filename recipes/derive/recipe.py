@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from recipes.formats.io.context import Context
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -41,6 +43,16 @@ class Work:
     source: Receipt | None
     #: Whether the input's artifact is to stay, since somebody asked for it.
     keep_source: bool
+
+    def context(self, kind: str) -> Context:
+        """Return how the work on the artifact of `kind` is to be done."""
+        return Context(
+            self.progress,
+            f"{kind}:{self.image.name}",
+            self.limits.jobs,
+            self.limits.max_virtual_size,
+            scratch=lambda: self.held.temporary("scratch"),
+        )
 
     def input(self) -> tuple[Path, Receipt]:
         """Return the input's artifact and its receipt."""

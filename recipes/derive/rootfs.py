@@ -21,20 +21,11 @@ def make(work: Work) -> Made:
     from recipes.formats import rootfs
 
     path, receipt = work.input()
-    label = f"rootfs:{work.image.name}"
+    image, context = work.image, work.context("rootfs")
     with rootfs.open_tree(
-        path,
-        kind=work.image.kind,
-        strip=work.image.source.strip,
-        arch=work.image.arch,
-        scratch=lambda: work.held.temporary("layer"),
-        jobs=work.limits.jobs,
-        limit=work.limits.max_virtual_size,
-        progress=work.progress,
-        label=label,
-        stored=receipt.wrapper.size,
+        path, context, kind=image.kind, arch=image.arch, strip=image.source.strip, stored=receipt.wrapper.size
     ) as tree:
-        digest = rootfs.write(tree, work.temporary, progress=work.progress, label=label)
+        digest = rootfs.write(tree, work.temporary, context)
     return Made(work.temporary, Artifact(digest=digest), receipt.content)
 
 

@@ -23,13 +23,11 @@ def make(work: Work) -> Made:
     from recipes.formats.wsl import write_vhdx
 
     path, receipt = work.input()
-    label = f"vhdx:{work.image.name}"
-    with work.progress.meter(f"vhdx:{work.image.name}: reading") as meter:
+    context = work.context("vhdx")
+    with context.meter(what="reading") as meter:
         loaded = tar_read.load(path, meter=meter)
     with loaded as tree:
-        blkhash = write_vhdx(
-            tree, work.temporary, size=work.image.vhdx_size, volume="", progress=work.progress, label=label
-        )
+        blkhash = write_vhdx(tree, work.temporary, context, size=work.image.vhdx_size, volume="")
     return Made(work.temporary, Artifact(blkhash=blkhash), receipt.content)
 
 

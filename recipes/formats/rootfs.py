@@ -23,35 +23,30 @@ from .tar import read as tar_read
 from .tar import write as tar_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from recipes.model import Arch, Kind
-    from recipes.progress import Progress
 
+    from .io.context import Context
     from .tree.tree import Tree
 
 
 def open_tree(
     path: Path,
+    context: Context,
     *,
     kind: Kind | None,
-    strip: str = "",
     arch: Arch,
-    scratch: Callable[[], Path],
-    jobs: int,
-    limit: int,
-    progress: Progress,
-    label: str,
+    strip: str = "",
     stored: int | None = None,
 ) -> Tree:
     """Return the root file system in the file at `path`; nothing is unpacked, the tree reads from the file.
 
     `kind` says what the file is to be, None leaves that to its content. `strip` is the folder of a tarball that is the
-    root, where it is not the tarball's own. Of an archive with images for several
-    architectures the one for `arch` is taken. The layers of an image are decompressed into files named by `scratch`,
-    which have no name any more once they are open; together they may have `limit` bytes. `stored` are the bytes of what
-    the file was made of, where that was compressed: what may come of it depends on them.
+    root, where it is not the tarball's own. Of an archive with images for several architectures the one for `arch` is
+    taken. The layers of an image are decompressed into files named by `context.scratch`, which have no name any more
+    once they are open; together they may have `context.limit` bytes. `stored` are the bytes of what the file was made
+    of, where that was compressed: what may come of it depends on them.
 
     Errors: `UnsupportedFeature` for what is none of the three or holds no root file system, `CorruptImage`,
     `LimitExceeded`, `NoSpace`, `StoreError` for what the operating system refuses.
@@ -61,16 +56,16 @@ def open_tree(
         if strip and kind != "rootfs":
             raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
         if kind == "disk":
-            with progress.meter(f"{label}: reading") as meter:
-                tree = disk_tree.load(path, stored=stored, limit=limit, meter=meter)
+            with context.meter(what="reading") as meter:
+                tree = disk_tree.load(path, stored=stored, limit=context.limit, meter=meter)
             return _checked(tree, stored or data_size(path), path)
         if kind == "rootfs":
             _require_tarball(path)
-            with progress.meter(f"{label}: reading") as meter:
+            with context.meter(what="reading") as meter:
                 tree = tar_read.load(path, stored=stored, strip=os.fsencode(strip), meter=meter)
             return _checked(tree, stored or path.stat().st_size, path, archive=not strip)
         with oci_layout.open_image(path, arch=arch) as image:
-            tree = layers.flatten(image, scratch=scratch, jobs=jobs, limit=limit, progress=progress, label=label)
+            tree = layers.flatten(image, context)
             return _checked(tree, image.stored, path)
     except OSError as error:
         raise StoreError(f"{error.filename or path}: {error.strerror}") from error
@@ -127,17 +122,17 @@ def _kind(path: Path) -> Kind:
     raise foreign.refusal(path, name, f"a disk ({readable()}), a tarball or an archive of an image")
 
 
-def write(tree: Tree, path: Path, *, progress: Progress, label: str, durable: bool = True) -> Digest:
+def write(tree: Tree, path: Path, context: Context) -> Digest:
     """Write `tree` to `path`, which must not exist, as `tar_write.write` does; return the digest of the file.
 
-    On success the file is on the disk if it is to be `durable`; after an error nothing is there. Errors: `NoSpace`,
+    On success the file is on the disk if it is to be durable; after an error nothing is there. Errors: `NoSpace`,
     `CorruptImage`, `StoreError` for what else the operating system refuses.
     """
     try:
         with (
-            progress.meter(label) as meter,
+            context.meter() as meter,
             removed_on_error(path),
-            SparseFile(path, durable=durable) as file,
+            SparseFile(path, durable=context.durable) as file,
         ):
             sink = _Hashed(file)
             tar_write.write(tree, sink, meter=meter)

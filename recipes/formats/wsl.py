@@ -12,25 +12,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.model import BlockHash
-    from recipes.progress import Progress
 
+    from .io.context import Context
     from .tree.tree import Tree
 
 
-def write_vhdx(
-    tree: Tree, path: Path, *, size: int, volume: str, progress: Progress, label: str, durable: bool = True
-) -> BlockHash:
+def write_vhdx(tree: Tree, path: Path, context: Context, *, size: int, volume: str) -> BlockHash:
     """Write `tree` to a VHDX at `path`, which must not exist, with a disk of `size` bytes; return the blkhash of the
     file.
 
-    `volume` is the file system's label; a meter called `label` is told the bytes of data. After an error nothing is at
+    `volume` is the file system's label; the meter is told the bytes of data. After an error nothing is at
     `path`. There is no partition table: WSL mounts the disk itself. Errors: those of `ext4_write.write` and of
     `VhdxWriter`.
     """
     with (
         removed_on_error(path),
-        VhdxWriter(path, virtual_size=size, identity=tree.digest(), durable=durable) as disk,
-        progress.meter(label) as meter,
+        VhdxWriter(path, virtual_size=size, identity=tree.digest(), durable=context.durable) as disk,
+        context.meter() as meter,
     ):
         ext4_write.write(tree, disk, size=size, label=volume, meter=meter)
         return disk.finish()

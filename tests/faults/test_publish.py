@@ -13,6 +13,7 @@ import pytest
 from recipes.cache.store import Entry, Store
 from recipes.export.clone import Wish, clone
 from recipes.formats.disk.to_raw import to_raw
+from recipes.formats.io.context import Context
 from recipes.model import Digest
 from recipes.progress import SILENCE
 from recipes.sources.download import download
@@ -176,6 +177,6 @@ def test_little_space_is_told_before_a_conversion(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096))
     (tmp_path / "a").write_bytes(build(l2={0: 4 * 65536}, data=b"x" * 65536))
     watch = Watch()
-    to_raw(tmp_path / "a", tmp_path / "raw", jobs=1, max_virtual_size=1 << 40, progress=watch, label="raw:a")
+    to_raw(tmp_path / "a", tmp_path / "raw", Context(watch, "raw:a", limit=1 << 40))
     assert len(watch.notes) == (free == 0)
     assert (tmp_path / "raw").stat().st_size == 1 << 20

@@ -14,6 +14,7 @@ import pytest
 from recipes.errors import CorruptImage, Interrupted, LimitExceeded, UnsupportedFeature
 from recipes.formats import rootfs
 from recipes.formats.io import bounds, sparse
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import data_size
 from recipes.progress import SILENCE, SILENT_METER
 from tests.kit import ext4_images
@@ -40,14 +41,10 @@ def load(
 ) -> Tree:
     return rootfs.open_tree(
         path,
+        Context(progress, limit=2 << 40, scratch=lambda: path.with_name("scratch")),
         kind=kind,
         strip=strip,
         arch="x86_64",
-        scratch=lambda: path.with_name("scratch"),
-        jobs=1,
-        limit=2 << 40,
-        progress=progress,
-        label="",
         stored=stored,
     )
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from recipes.formats.disk import to_raw as disk
 from recipes.formats.disk.qcow2.header import MAGIC, V2, Fields
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import CHUNK, data_extents
-from recipes.progress import SILENCE
 from tests.kit import qcow2_images
 from tests.kit.qcow2_images import COMPRESSED, COPIED
 
@@ -97,7 +97,7 @@ def _damage_qcow2(rng: Random, data: bytes, others: list[bytes]) -> bytes:
 
 
 def _read_disk(path: Path, out: Path) -> object:
-    return disk.to_raw(path, out, jobs=2, max_virtual_size=MAX_VIRTUAL_SIZE, progress=SILENCE, label="", durable=False)
+    return disk.to_raw(path, out, Context(jobs=2, limit=MAX_VIRTUAL_SIZE, durable=False))
 
 
 @contextmanager

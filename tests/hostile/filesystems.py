@@ -16,10 +16,10 @@ import zstandard
 
 from recipes.formats import rootfs
 from recipes.formats import wsl as ext4_vhdx
+from recipes.formats.io.context import Context
 from recipes.formats.oci import archive as oci_archive
 from recipes.formats.tar import read as tar_read
 from recipes.model import DEFAULT_VHDX_SIZE
-from recipes.progress import SILENCE
 from recipes.units import parse_size
 from tests.kit import tar_archives
 from tests.kit.ext4_images import ACL, CAPABILITY
@@ -42,15 +42,11 @@ def read_rootfs(kind: Literal["disk", "rootfs", "oci"], path: Path, out: Path) -
     """Read the root file system in `path`, and write it to `out`."""
     with rootfs.open_tree(
         path,
+        Context(limit=MAX_VIRTUAL_SIZE, scratch=lambda: out.with_name("scratch")),
         kind=kind,
         arch="x86_64",
-        scratch=lambda: out.with_name("scratch"),
-        jobs=1,
-        limit=MAX_VIRTUAL_SIZE,
-        progress=SILENCE,
-        label="",
     ) as tree:
-        rootfs.write(tree, out, progress=SILENCE, label="", durable=False)
+        rootfs.write(tree, out, Context(durable=False))
 
 
 # ext4.
@@ -281,24 +277,14 @@ def _grow_image(rng: Random, data: bytes) -> bytes:
 def _write_vhdx(path: Path, out: Path) -> None:
     with tar_read.load(path) as tree:
         size = parse_size(DEFAULT_VHDX_SIZE)
-        ext4_vhdx.write_vhdx(tree, out, size=size, volume="", progress=SILENCE, label="", durable=False)
+        ext4_vhdx.write_vhdx(tree, out, Context(durable=False), size=size, volume="")
 
 
 def _write_layer(path: Path, out: Path) -> None:
     with tar_read.load(path) as tree:
-        oci_archive.write(
-            tree,
-            out,
-            arch="x86_64",
-            name="localhost/hostile:latest",
-            compression="zstd",
-            annotations={},
-            jobs=2,
-            limit=MAX_VIRTUAL_SIZE,
-            progress=SILENCE,
-            label="",
-            durable=False,
-        )
+        about = oci_archive.About("x86_64", "localhost/hostile:latest", {})
+        context = Context(jobs=2, limit=MAX_VIRTUAL_SIZE, durable=False)
+        oci_archive.write(tree, out, about, context, compression="zstd")
 
 
 TARGETS = (

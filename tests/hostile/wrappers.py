@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from recipes.errors import UnsupportedFeature
 from recipes.formats.codec import compression, zstd_disk
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.context import Context
 from recipes.formats.wrapper import unwrap
-from recipes.progress import SILENCE, SILENT_METER
+from recipes.progress import SILENT_METER
 from tests.kit.qcow2_images import content
 
 from .mutate import Spot, damage
@@ -82,7 +83,7 @@ def _limit(path: Path) -> int:
 def _unwrap(codec: str, path: Path, out: Path) -> None:
     if (found := compression.probe_codec(path)) != codec:
         raise UnsupportedFeature(f"found {found}")
-    unwrap.unwrap(path, out, jobs=2, limit=_limit(path), progress=SILENCE, label="", durable=False)
+    unwrap.unwrap(path, out, Context(jobs=2, limit=_limit(path), durable=False))
 
 
 def _expand(path: Path, out: Path) -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from recipes.formats.io.context import Context
 from recipes.formats.oci import archive as oci_archive
 from recipes.formats.oci.layers import flatten
 from recipes.formats.oci.layout import open_image
 from recipes.formats.tar import read as tar_read
 from recipes.model import Compression
-from recipes.progress import SILENCE
 from tests.kit import trees
 from tests.kit.clients import LIMITS, NO_HYBRID, attempt, output, podman_of_its_own
 from tests.kit.oci_images import Layout, entry, file, folder, hardlink, symlink, tar, write_folder
@@ -53,15 +53,9 @@ class Made:
                 self.written[compression] = oci_archive.write(
                     tree,
                     self.path(compression),
-                    arch="x86_64",
-                    name=NAME,
+                    oci_archive.About("x86_64", NAME, {"org.opencontainers.image.title": "Debian 12"}),
+                    Context(jobs=2, limit=1 << 40, durable=False),
                     compression=compression,
-                    annotations={"org.opencontainers.image.title": "Debian 12"},
-                    jobs=2,
-                    limit=1 << 40,
-                    progress=SILENCE,
-                    label="oci:debian-12",
-                    durable=False,
                 )
 
     def path(self, compression: str) -> Path:
@@ -80,14 +74,7 @@ def flat(path: Path, folder: Path) -> Iterator[Tree]:
     """Read the image at `path`, a file or folder."""
     names = itertools.count()
     with open_image(path, arch="x86_64") as image:
-        tree = flatten(
-            image,
-            scratch=lambda: folder / f"layer{next(names)}",
-            jobs=2,
-            limit=1 << 34,
-            progress=SILENCE,
-            label="rootfs:x",
-        )
+        tree = flatten(image, Context(jobs=2, limit=1 << 34, scratch=lambda: folder / f"layer{next(names)}"))
     with tree:
         yield tree
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.formats.fs.ext4 import write as ext4_write
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import SparseFile
 from recipes.formats.tar.read import load
 from recipes.formats.wsl import write_vhdx
-from recipes.progress import SILENCE, SILENT_METER
+from recipes.progress import SILENT_METER
 from tests.kit.boot import boots
 from tests.kit.debian import run
 from tests.kit.mounts import mounted
@@ -43,7 +44,7 @@ def ext4(image: Debian, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_vhdx(image: Debian, path: Path, size: int) -> Path:
     with load(image.rootfs) as tree:
-        write_vhdx(tree, path, size=size, volume="debian", progress=SILENCE, label="vhdx")
+        write_vhdx(tree, path, Context(), size=size, volume="debian")
     return path
 
 

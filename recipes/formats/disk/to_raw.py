@@ -18,8 +18,8 @@ from .table import FORMATS, readable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.formats.io.context import Context
     from recipes.model import BlockHash
-    from recipes.progress import Progress
 
 
 class RawDisk(NamedTuple):
@@ -37,24 +37,19 @@ class RawDisk(NamedTuple):
 def to_raw(
     source: Path,
     destination: Path,
+    context: Context,
     *,
-    jobs: int,
-    max_virtual_size: int,
-    progress: Progress,
-    label: str,
     blkhash: bool = True,
-    durable: bool = True,
 ) -> RawDisk:
     """Write the disk image at `source` to `destination`, which must not exist, as a sparse RAW file.
 
-    The result is what ``qemu-img convert -O raw`` gives, to the byte, and it is on the disk if it is to be `durable`.
-    After an error nothing is at `destination`. `jobs` is the number of threads. Meters called `label` are told the
-    bytes of data.
+    The result is what ``qemu-img convert -O raw`` gives, to the byte, and it is on the disk if it is to be durable.
+    After an error nothing is at `destination`. Meters are told the bytes of data.
 
-    Errors: `UnsupportedFeature` for another format, `CorruptImage`, `LimitExceeded` for more than `max_virtual_size`
-    bytes, `NoSpace`, `StoreError` for what the operating system refuses.
+    Errors: `UnsupportedFeature` for another format, `CorruptImage`, `LimitExceeded` for a disk of more bytes than
+    `context.limit`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
-    job = _Job(source, destination, jobs, max_virtual_size, progress, label, blkhash, durable)
+    job = _Job(source, destination, context, blkhash)
     try:
         name = require_disk(source)
         if name in FORMATS:
@@ -107,24 +102,20 @@ class _Job(NamedTuple):
 
     source: Path
     destination: Path
-    jobs: int
-    max_virtual_size: int
-    progress: Progress
-    label: str
+    context: Context
     blkhash: bool
-    durable: bool
 
     def from_image(self, name: str) -> RawDisk:
         hasher = BlockHasher() if self.blkhash else None
         with self.source.open("rb", buffering=0) as file:
-            image = FORMATS[name].open(file.fileno(), self.source, self.max_virtual_size)
+            image = FORMATS[name].open(file.fileno(), self.source, self.context.limit)
             with (
-                SparseFile(self.destination, durable=self.durable) as target,
+                SparseFile(self.destination, durable=self.context.durable) as target,
                 removed_on_error(self.destination),
-                self.progress.meter(self.label) as meter,
+                self.context.meter() as meter,
             ):
                 self._warn(image.data_size)
-                convert(image, target, jobs=self.jobs, meter=meter, hasher=hasher)
+                convert(image, target, jobs=self.context.jobs, meter=meter, hasher=hasher)
         return RawDisk(name, image.size, hasher.result(image.size) if hasher else None, "convert")
 
     def _warn(self, data: int) -> None:
@@ -136,28 +127,28 @@ class _Job(NamedTuple):
         system = os.statvfs(self.destination.parent)
         free = system.f_bavail * system.f_frsize
         if data > free:
-            self.progress.note(
-                f"{self.label}: the disk has {format_size(data)} of data, and {format_size(free)} are left in "
+            self.context.progress.note(
+                f"{self.context.label}: the disk has {format_size(data)} of data, and {format_size(free)} are left in "
                 f"{self.destination.parent}; that may not be enough"
             )
 
     def from_raw(self, name: str) -> RawDisk:
         # Disks have whole sectors; QEMU and Apple's Virtualization.framework insist on it.
         size = -(-self.source.stat().st_size // SECTOR) * SECTOR
-        if size > self.max_virtual_size:
+        if size > self.context.limit:
             raise LimitExceeded(
-                f"{self.source}: the disk has {size} bytes, more than the {self.max_virtual_size} that are allowed",
+                f"{self.source}: the disk has {size} bytes, more than the {self.context.limit} that are allowed",
                 hint=RAISE_VIRTUAL_SIZE,
             )
-        with self.progress.meter(self.label) as meter:
-            method = clone(self.source, self.destination, meter=meter, durable=self.durable)
+        with self.context.meter() as meter:
+            method = clone(self.source, self.destination, meter=meter, durable=self.context.durable)
         with removed_on_error(self.destination):
             if self.destination.stat().st_size != size:
                 with self.destination.open("r+b") as file:
                     file.truncate(size)
-                    if self.durable:
+                    if self.context.durable:
                         os.fsync(file.fileno())
             if not self.blkhash:
                 return RawDisk(name, size, None, method)
-            with self.progress.meter(self.label) as meter:
-                return RawDisk(name, size, of_file(self.destination, jobs=self.jobs, meter=meter), method)
+            with self.context.meter() as meter:
+                return RawDisk(name, size, of_file(self.destination, jobs=self.context.jobs, meter=meter), method)

@@ -17,7 +17,7 @@ import hashlib
 import tarfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.io.bounds import content_limit
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from recipes.formats.io.context import Context
     from recipes.formats.tree.tree import Tree
     from recipes.model import Arch, Compression
-    from recipes.progress import Progress
 
 #: What docker and buildah set where an image does not.
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,28 +72,30 @@ class OciArchive:
     blkhash: BlockHash
 
 
+class About(NamedTuple):
+    """What an image says of itself."""
+
+    arch: Arch
+    #: The whole reference, tag included, that clients know the image by once they have loaded it.
+    name: str
+    #: The manifest's annotations, and the config's labels.
+    annotations: Mapping[str, str]
+
+
 def write(
     tree: Tree,
     path: Path,
+    about: About,
+    context: Context,
     *,
-    arch: Arch,
-    name: str,
     compression: Compression,
-    annotations: Mapping[str, str],
-    jobs: int,
-    limit: int,
-    progress: Progress,
-    label: str,
-    durable: bool = True,
 ) -> OciArchive:
-    """Write `tree` to `path`, which must not exist, as an image for Linux on `arch`.
+    """Write `tree` to `path`, which must not exist, as an image for Linux.
 
-    `name` is the whole reference, tag included, that clients know the image by once they have loaded it. `annotations`
-    become the manifest's and the config's labels. The image was created when its newest file was changed. `jobs` is the
-    number of threads that compress. `limit` is the most bytes that the files may have, holes included: layers have
-    none, so `content_limit` holds as well. The meter called `label` is told the bytes of files' data.
+    The image was created when its newest file was changed. `context.limit` is the most bytes that the files may have,
+    holes included: layers have none, so `content_limit` holds as well. The meter is told the bytes of files' data.
 
-    On success the archive is on the disk if it is to be `durable`; after an error nothing is at `path`. Memory: a few
+    On success the archive is on the disk if it is to be durable; after an error nothing is at `path`. Memory: a few
     `CHUNK` for each thread; with zstd 15 MiB for each of at most 4.
 
     Every client reads gzip and none; docker before 23 and umoci before 0.5 do not read zstd.
@@ -101,25 +103,25 @@ def write(
     Errors: those of `tar_write.write`; `LimitExceeded`; `UnsupportedFeature` for files whose names mean something else
     in a layer; `NoSpace`; `StoreError` for what else the operating system refuses.
     """
-    created = _check(tree, limit)
+    created = _check(tree, context.limit)
     suffix, compress = _COMPRESSIONS[compression]
     try:
         with (
-            progress.meter(label) as meter,
-            HashedFile(path, durable=durable) as file,
+            context.meter() as meter,
+            HashedFile(path, durable=context.durable) as file,
             removed_on_error(path),
         ):
             archive = _Archive(file)
-            with Stage(_sha256) as hasher, Stage(lambda chunks: archive.layer(compress(chunks, jobs))) as layer:
+            with Stage(_sha256) as hasher, Stage(lambda chunks: archive.layer(compress(chunks, context.jobs))) as layer:
                 tar_write.write(tree, _Both(hasher, layer), sparse=False, meter=meter)
                 diff_id = hasher.finish()
                 blob = layer.finish()
-            config = archive.blob(oci_spec.dump(_config(arch, diff_id, annotations, created)))
-            document = _manifest(config, blob.descriptor(LAYER + suffix), annotations)
+            config = archive.blob(oci_spec.dump(_config(about, diff_id, created)))
+            document = _manifest(config, blob.descriptor(LAYER + suffix), about.annotations)
             manifest = archive.blob(oci_spec.dump(document))
-            archive.file("index.json", oci_spec.dump(_index(arch, manifest, name)))
+            archive.file("index.json", oci_spec.dump(_index(about, manifest)))
             archive.file("oci-layout", oci_spec.dump({"imageLayoutVersion": "1.0.0"}))
-            listing = [{"Config": config.path, "Layers": [blob.path], "RepoTags": [name]}]
+            listing = [{"Config": config.path, "Layers": [blob.path], "RepoTags": [about.name]}]
             archive.file("manifest.json", oci_spec.dump(listing))
             archive.finish()
     except OSError as error:
@@ -148,11 +150,11 @@ def _check(tree: Tree, limit: int) -> str:
 # The documents.
 
 
-def _config(arch: Arch, diff_id: Digest, labels: Mapping[str, str], created: str) -> dict[str, Any]:
+def _config(about: About, diff_id: Digest, created: str) -> dict[str, Any]:
     return {
-        **_platform(arch),
+        **_platform(about.arch),
         "created": created,
-        "config": {"Cmd": ["/bin/sh"], "Env": [_PATH], "Labels": dict(labels)},
+        "config": {"Cmd": ["/bin/sh"], "Env": [_PATH], "Labels": dict(about.annotations)},
         "rootfs": {"type": "layers", "diff_ids": [str(diff_id)]},
         "history": [{"created": created, "created_by": "larder"}],
     }
@@ -168,9 +170,9 @@ def _manifest(config: _Blob, layer: dict[str, Any], annotations: Mapping[str, st
     }
 
 
-def _index(arch: Arch, manifest: _Blob, name: str) -> dict[str, Any]:
-    names = {REF_NAME: name.rpartition(":")[2], IMAGE_NAME: name}
-    entry = manifest.descriptor(MANIFEST) | {"platform": _platform(arch), "annotations": names}
+def _index(about: About, manifest: _Blob) -> dict[str, Any]:
+    names = {REF_NAME: about.name.rpartition(":")[2], IMAGE_NAME: about.name}
+    entry = manifest.descriptor(MANIFEST) | {"platform": _platform(about.arch), "annotations": names}
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}
 
 

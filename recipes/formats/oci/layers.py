@@ -32,11 +32,11 @@ from .layout import Blob
 from .spec import WHITEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from recipes.formats.io.context import Context
     from recipes.model import Digest
-    from recipes.progress import Meter, Progress
+    from recipes.progress import Meter
 
     from .layout import Image, Layer
 
@@ -46,15 +46,13 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 
 
-def flatten(
-    image: Image, *, scratch: Callable[[], Path], jobs: int, limit: int, progress: Progress, label: str
-) -> Tree:
+def flatten(image: Image, context: Context) -> Tree:
     """Return the root file system that the layers of `image` make; `image` may be closed then.
 
-    Every layer is verified. A compressed one is decompressed into a new sparse file, whose path `scratch` gives and
-    which has no name any more once it is open; up to `jobs` layers at once. The others stay where they are. Together
-    they may have `limit` bytes of content, and no more than `content_limit` allows for what is stored. The meter called
-    `label` is told the bytes of the layers as they are stored.
+    Every layer is verified. A compressed one is decompressed into a new sparse file, whose path `context.scratch`
+    gives and which has no name any more once it is open; up to `context.jobs` layers at once. The others stay where
+    they are. Together they may have `context.limit` bytes of content, and no more than `content_limit` allows for what
+    is stored. The meter is told the bytes of the layers as they are stored.
 
     Errors: `CorruptImage`, also for a layer that is not what the image says; `LimitExceeded`; those of
     `compression.decompress` and `tar_read.members`; `NoSpace`; `StoreError` for what else the operating system refuses.
@@ -62,10 +60,10 @@ def flatten(
     try:
         with ExitStack() as undo:
             tree = undo.enter_context(Tree(image.stored))
-            with progress.meter(label, sum(layer.blob.size for layer in image.layers)) as meter:
-                tars = _Tars(image, tree, scratch, jobs, content_limit(image.stored, limit), meter)
-                share(tars.todo(), tars.work, jobs=min(jobs, max(1, len(image.layers))))
-            with progress.meter(f"{label}: reading") as meter, tree.told(meter):
+            with context.meter(sum(layer.blob.size for layer in image.layers)) as meter:
+                tars = _Tars(image, tree, context, content_limit(image.stored, context.limit), meter)
+                share(tars.todo(), tars.work, jobs=min(context.jobs, max(1, len(image.layers))))
+            with context.meter(what="reading") as meter, tree.told(meter):
                 for number in range(len(image.layers)):
                     source = tars.done[number].source(tars.name(number))
                     apply(tree, list(tar_read.members(source, spend=tree.spend)), source.name)
@@ -121,13 +119,12 @@ def _whiteout(tree: Tree, path: bytes) -> bool:
 class _Tars:
     """The tar of each layer: verified, and decompressed where it has to be."""
 
-    def __init__(
-        self, image: Image, tree: Tree, scratch: Callable[[], Path], jobs: int, limit: int, meter: Meter
-    ) -> None:
+    def __init__(self, image: Image, tree: Tree, context: Context, limit: int, meter: Meter) -> None:
         self._image = image
         self._tree = tree
-        self._scratch = scratch
-        self._jobs = jobs
+        assert context.scratch is not None, "compressed layers are decompressed into files"
+        self._scratch = context.scratch
+        self._jobs = context.jobs
         self._limit = self._left = limit
         self._meter = meter
         self._lock = Lock()

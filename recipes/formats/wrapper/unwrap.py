@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from recipes.progress import Progress
+    from recipes.formats.io.context import Context
 
 
 class Unwrapped(NamedTuple):
@@ -48,19 +48,15 @@ class Unwrapped(NamedTuple):
 def unwrap(
     source: Path,
     destination: Path,
+    context: Context,
     *,
-    jobs: int,
-    limit: int,
-    progress: Progress,
-    label: str,
     digests: bool = True,
-    durable: bool = True,
 ) -> Unwrapped:
     """Undo the compression of `source` into the new sparse file `destination`.
 
-    `limit` is the most bytes that the content may have. The meter called `label` counts bytes of the wrapper. The
+    `context.limit` is the most bytes that the content may have. The meter counts bytes of the wrapper. The
     content's sha256 and blkhash are computed on the way unless nobody wants `digests`. On success `destination` is
-    complete, and on the disk if it is to be `durable`; after any error nothing is there.
+    complete, and on the disk if it is to be durable; after any error nothing is there.
     Content that is no multiple of a sector stays as it is. Memory: `compression.decompress`, and 4 MiB of queues.
 
     Errors: those of `compression.decompress`; `LimitExceeded`, before anything is decoded where the wrapper declares
@@ -68,13 +64,14 @@ def unwrap(
     system refuses, an existing `destination` among it.
     """
     try:
+        limit = context.limit
         codec = _codec(source, limit)
         with (
-            progress.meter(label, source.stat().st_size) as meter,
+            context.meter(source.stat().st_size) as meter,
             removed_on_error(destination),
-            SparseFile(destination, durable=durable) as file,
+            SparseFile(destination, durable=context.durable) as file,
             ExitStack() as running,
-            closing(compression.decompress(source, codec, jobs=jobs, read=meter.advance)) as chunks,
+            closing(compression.decompress(source, codec, jobs=context.jobs, read=meter.advance)) as chunks,
         ):
             hasher = BlockHasher() if digests else None
             hashing = running.enter_context(Stage(_sha256)) if digests else None

@@ -10,6 +10,7 @@ import pytest
 
 from recipes.errors import CorruptImage, Interrupted, LarderError, LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.disk.to_raw import RawDisk, to_raw
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import allocated
 from recipes.progress import SILENCE, Progress
 from tests.formats.io.test_blkhash import reference
@@ -57,9 +58,7 @@ class Watcher:
 
 def raw(source: Path, *, limit: int = 1 << 40, progress: Progress = SILENCE, blkhash: bool = True) -> RawDisk:
     destination = source.with_name("out")
-    return to_raw(
-        source, destination, jobs=2, max_virtual_size=limit, progress=progress, label="raw:test", blkhash=blkhash
-    )
+    return to_raw(source, destination, Context(progress, "raw:test", 2, limit), blkhash=blkhash)
 
 
 def test_qcow2(tmp_path: Path) -> None:

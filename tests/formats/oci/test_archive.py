@@ -14,6 +14,7 @@ import pytest
 from recipes.errors import CorruptImage, LimitExceeded, NoSpace, StoreError, UnsupportedFeature
 from recipes.formats.io import bounds
 from recipes.formats.io.blkhash import of_file
+from recipes.formats.io.context import Context
 from recipes.formats.io.source import FileSource
 from recipes.formats.oci import archive as oci_archive
 from recipes.formats.oci.layers import flatten
@@ -64,14 +65,9 @@ def write(tree: Tree, path: Path, compression: Compression, jobs: int = 2, arch:
     written = oci_archive.write(
         tree,
         path,
-        arch=arch,
-        name=NAME,
+        oci_archive.About(arch, NAME, ANNOTATIONS),
+        Context(SILENCE, "oci:debian-12", jobs, LIMIT),
         compression=compression,
-        annotations=ANNOTATIONS,
-        jobs=jobs,
-        limit=LIMIT,
-        progress=SILENCE,
-        label="oci:debian-12",
     )
     assert written.blkhash == of_file(path, jobs=2, meter=SILENT_METER)
     return written
@@ -96,14 +92,7 @@ def test_what_is_written_is_read(compression: Compression, arch: Arch, tree: Tre
         assert [(layer.digest, layer.diff_id, layer.blob.size) for layer in image.layers] == [
             (made.layer, made.diff_id, made.layer_size)
         ]
-        found = flatten(
-            image,
-            scratch=lambda: tmp_path / f"layer{next(names)}",
-            jobs=1,
-            limit=1 << 30,
-            progress=SILENCE,
-            label="rootfs:x",
-        )
+        found = flatten(image, Context(limit=1 << 30, scratch=lambda: tmp_path / f"layer{next(names)}"))
     with found:
         assert trees.differences(trees.of_tree(found), trees.of_tree(tree)) == []
 

@@ -11,13 +11,13 @@ import pytest
 
 from recipes.errors import CorruptImage, LimitExceeded, StoreError
 from recipes.formats.io import bounds
+from recipes.formats.io.context import Context
 from recipes.formats.oci.layers import apply, flatten
 from recipes.formats.oci.layout import open_image
 from recipes.formats.oci.spec import CONFIG, LAYER, MANIFEST
 from recipes.formats.tar import read as tar_read
 from recipes.formats.tar.read import Member
 from recipes.formats.tree.tree import Node, Tree
-from recipes.progress import SILENCE
 from tests.kit import trees
 from tests.kit.oci_images import (
     AMD64,
@@ -203,14 +203,7 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
 def flat(path: Path, scratch: Path, *, jobs: int = 2, limit: int = 1 << 30) -> Tree:
     names = itertools.count()
     with open_image(path, arch="x86_64") as image:
-        return flatten(
-            image,
-            scratch=lambda: scratch / f"layer{next(names)}",
-            jobs=jobs,
-            limit=limit,
-            progress=SILENCE,
-            label="rootfs:x",
-        )
+        return flatten(image, Context(jobs=jobs, limit=limit, scratch=lambda: scratch / f"layer{next(names)}"))
 
 
 BELOW = tar(

@@ -20,6 +20,7 @@ import zstandard
 from recipes.errors import CorruptImage, Interrupted, LimitExceeded, StoreError, UnsupportedFeature
 from recipes.formats.io import blkhash
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import allocated
 from recipes.formats.wrapper.unwrap import Unwrapped, unwrap
 from recipes.progress import SILENCE
@@ -52,7 +53,7 @@ def _no_thread_survives() -> Iterator[None]:
 def _unwrap(folder: Path, packed: bytes, *, limit: int = 1 << 40, progress: Progress = SILENCE) -> Unwrapped:
     source = folder / "wrapper"
     source.write_bytes(packed)
-    return unwrap(source, folder / "content", jobs=2, limit=limit, progress=progress, label="content")
+    return unwrap(source, folder / "content", Context(progress, "content", 2, limit))
 
 
 @each_codec
@@ -181,7 +182,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, limits[1]))
     try:
         with pytest.raises(StoreError, match="content: File too large"):
-            unwrap(tmp_path / "wrapper", tmp_path / "content", jobs=2, limit=1 << 40, progress=SILENCE, label="content")
+            unwrap(tmp_path / "wrapper", tmp_path / "content", Context(SILENCE, "content", 2, 1 << 40))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "content").exists()
@@ -227,9 +228,9 @@ def test_ten_gigabytes_of_zeros_stop_early_in_little_memory(codec: str, tmp_path
         from pathlib import Path
         from recipes.errors import LimitExceeded
         from recipes.formats.wrapper.unwrap import unwrap
-        from recipes.progress import SILENCE
+        from recipes.formats.io.context import Context
         try:
-            unwrap(Path(sys.argv[1]), Path(sys.argv[2]), jobs=2, limit=300 << 20, progress=SILENCE, label="")
+            unwrap(Path(sys.argv[1]), Path(sys.argv[2]), Context(jobs=2, limit=300 << 20))
         except LimitExceeded:
             # Linux counts the parent's memory in a child's ru_maxrss.
             if sys.platform == "linux":

@@ -5,7 +5,7 @@ Specification: Linux, Documentation/filesystems/ext4: group_descr.rst, bitmaps.r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from recipes.formats.io.sparse import BLOCK
@@ -80,22 +80,27 @@ class InodeTables:
         return self._dirs[group] if group < len(self._dirs) else 0
 
 
+class About(NamedTuple):
+    """What the superblock says besides what is in use."""
+
+    #: 32 bytes that the identifiers are taken from.
+    identity: bytes
+    label: str
+    #: Seconds since the epoch.
+    time: int
+    #: The journal's inode.
+    journal: bytes
+
+
 def write_groups(
     disk: Disk,
     geometry: Geometry,
     tables: InodeTables,
-    *,
     filled: int,
-    identity: bytes,
-    label: str,
-    time: int,
-    journal: bytes,
+    about: About,
 ) -> None:
-    """Write everything that says what is in use: the blocks before `filled` and those of `geometry`'s metadata.
-
-    `identity` has the 32 bytes that the identifiers are taken from, `time` is in seconds, `journal` is the inode.
-    """
-    uuid = uuid_of(identity)
+    """Write everything that says what is in use: the blocks before `filled` and those of `geometry`'s metadata."""
+    uuid = uuid_of(about.identity)
     seed = crc16(0xFFFF, uuid)
     descriptors = bytearray()
     free_blocks = 0
@@ -107,7 +112,7 @@ def write_groups(
         descriptors += packed
         descriptors += crc16(crc16(seed, group.to_bytes(4, "little")), packed).to_bytes(2, "little")
 
-    fields = INODE.unpack_from(journal)
+    fields = INODE.unpack_from(about.journal)
     size, block, size_high = fields[2], fields[12], fields[15]
     superblock = Superblock(
         inodes_count=geometry.inodes_per_group * geometry.groups,
@@ -118,8 +123,8 @@ def write_groups(
         blocks_per_group=GROUP_BLOCKS,
         clusters_per_group=GROUP_BLOCKS,
         inodes_per_group=geometry.inodes_per_group,
-        wtime=time,
-        lastcheck=time,
+        wtime=about.time,
+        lastcheck=about.time,
         inode_size=INODE_SIZE,
         feature_compat=Compat.HAS_JOURNAL | Compat.EXT_ATTR | Compat.DIR_INDEX,
         feature_incompat=Incompat.FILETYPE | Incompat.EXTENTS | Incompat.FLEX_BG,
@@ -130,15 +135,15 @@ def write_groups(
         | RoCompat.DIR_NLINK
         | RoCompat.EXTRA_ISIZE,
         uuid=uuid,
-        volume_name=label.encode()[:16].decode(errors="ignore").encode(),
+        volume_name=about.label.encode()[:16].decode(errors="ignore").encode(),
         journal_inum=JOURNAL_INODE,
-        hash_seed=hash_seed_of(identity),
+        hash_seed=hash_seed_of(about.identity),
         def_hash_version=HALF_MD4,
         # A copy of the journal's i_block and size, which e2fsck takes when the inode is lost.
         jnl_backup_type=1,
         jnl_blocks=block + size_high.to_bytes(4, "little") + size.to_bytes(4, "little"),
         default_mount_opts=_XATTR_USER_AND_ACL,
-        mkfs_time=time,
+        mkfs_time=about.time,
         min_extra_isize=EXTRA_ISIZE,
         want_extra_isize=EXTRA_ISIZE,
         flags=_UNSIGNED_HASH,

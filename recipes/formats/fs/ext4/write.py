@@ -27,7 +27,7 @@ from .alloc import Disk, FreeBlocks
 from .dir_write import Entry, directory
 from .extents import Extents
 from .geometry import INODE_SIZE, Geometry, TooSmall, smallest_size
-from .groups import InodeTables, hash_seed_of, uuid_of, write_groups
+from .groups import About, InodeTables, hash_seed_of, uuid_of, write_groups
 from .layout import (
     DIR_ENTRY,
     EXTENT_MAX_BLOCKS,
@@ -185,11 +185,8 @@ class _Writer:
             self._disk,
             self._geometry,
             self._tables,
-            filled=self._free.position,
-            identity=self._identity,
-            label=label,
-            time=min(max(self._plan.newest // 1_000_000_000, 0), 0xFFFFFFFF),
-            journal=journal,
+            self._free.position,
+            About(self._identity, label, min(max(self._plan.newest // 1_000_000_000, 0), 0xFFFFFFFF), journal),
         )
 
     def _journal(self) -> bytes:

@@ -16,10 +16,11 @@ from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.disk.vhdx.write import VhdxWriter
 from recipes.formats.fs.ext4 import write as ext4_write
 from recipes.formats.io.blkhash import of_file
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import SparseFile, allocated
 from recipes.formats.tree.tree import Node, Tree
 from recipes.formats.wsl import write_vhdx
-from recipes.progress import SILENCE, SILENT_METER
+from recipes.progress import SILENT_METER
 from tests.formats.fs.ext4.test_write import nasty
 from tests.kit.debian import run
 from tests.kit.oracles import need
@@ -280,7 +281,7 @@ class TestOtherReaders:
 
 class TestFileSystem:
     def write(self, tree: Tree, path: Path, size: int) -> Path:
-        found = write_vhdx(tree, path, size=size, volume="root", progress=SILENCE, label="vhdx", durable=False)
+        found = write_vhdx(tree, path, Context(durable=False), size=size, volume="root")
         assert found == of_file(path, jobs=2, meter=SILENT_METER)
         return path
 

@@ -11,8 +11,8 @@ import pytest
 
 from recipes.__main__ import main
 from recipes.formats import rootfs
+from recipes.formats.io.context import Context
 from recipes.formats.tar import read as tar_read
-from recipes.progress import SILENCE
 from tests.kit.btrfs_images import MiB, kernel_facts, make, mounted, populate_extents
 from tests.kit.ext4_images import kernel_facts as ext4_facts
 from tests.kit.ext4_images import populate, tool
@@ -81,13 +81,9 @@ def test_oci(system: tuple[Path, dict[bytes, Facts]], tmp_path: Path, capsys: py
     assert json.loads(capsys.readouterr().out)
     with rootfs.open_tree(
         tmp_path / "image.tar",
+        Context(limit=1 << 40, scratch=lambda: tmp_path / "scratch"),
         kind="oci",
         arch="x86_64",
-        scratch=lambda: tmp_path / "scratch",
-        jobs=1,
-        limit=1 << 40,
-        progress=SILENCE,
-        label="",
     ) as tree:
         found = of_tree(tree)
     assert found.keys() == expected.keys()

@@ -22,7 +22,8 @@ ARM64 = {"os": "linux", "architecture": "arm64", "variant": "v8"}
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    "+gzip": gzip.compress,
+    # Without the time of day, which would tell equal layers apart.
+    "+gzip": lambda data: gzip.compress(data, mtime=0),
     "+zstd": zstandard.ZstdCompressor().compress,
 }
 

@@ -52,7 +52,14 @@ class Digest(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``sha256:…`` or ``sha512:…``; raise ValueError with the reason where it is neither."""
+        """Read ``sha256:…`` or ``sha512:…``; raise ValueError with the reason where it is neither.
+
+        >>> Digest.parse("sha256:" + "0" * 64).algorithm
+        'sha256'
+        >>> Digest.parse("md5:00")
+        Traceback (most recent call last):
+        ValueError: expected sha256:HEX or sha512:HEX, got 'md5:00'
+        """
         algorithm, colon, digits = text.partition(":")
         if not colon or algorithm not in DIGEST_LENGTHS:
             raise ValueError(f"expected sha256:HEX or sha512:HEX, got {text!r}")

@@ -12,7 +12,11 @@ SCHEME = "oci://"
 
 
 def is_layout(url: str) -> bool:
-    """Say whether `url` is the folder of an image layout, ``file:///FOLDER/``."""
+    """Say whether `url` is the folder of an image layout, ``file:///FOLDER/``.
+
+    >>> is_layout("file:///srv/image/"), is_layout("file:///srv/image.tar")
+    (True, False)
+    """
     return url.lower().startswith("file://") and url.endswith("/")
 
 
@@ -48,6 +52,12 @@ class Reference:
 
         As for docker, an image of Docker Hub whose name has no slash is in ``library/``. Raise ValueError with the
         reason where `url` is none.
+
+        >>> str(Reference.parse("oci://ghcr.io/Owner/x"))
+        Traceback (most recent call last):
+        ValueError: expected oci://HOST/NAME:TAG or oci://HOST/NAME@sha256:HEX, got 'oci://ghcr.io/Owner/x'
+        >>> str(Reference.parse("oci://docker.io/debian:12"))
+        'oci://docker.io/library/debian:12'
         """
         match = _REFERENCE.fullmatch(url)
         if not match:
@@ -106,7 +116,11 @@ class Namespace:
         return cls(host, path, plain)
 
     def repository(self, name: str) -> Reference:
-        """Return the moving tag of the image `name`."""
+        """Return the moving tag of the image `name`.
+
+        >>> str(Namespace.parse("ghcr.io/owner/images").repository("ubuntu-24.04"))
+        'oci://ghcr.io/owner/images/ubuntu-24.04:latest'
+        """
         return Reference(self.host, f"{self.path}/{component(name)}".removeprefix("/"), "latest")
 
     def __str__(self) -> str:

@@ -16,6 +16,12 @@ def parse_size(text: str) -> int:
 
     Units are those of GNU coreutils ("Block size"): ``GB`` is 1000³, ``GiB`` and ``G`` are 1024³, none or ``B`` is
     bytes. Case does not matter, and one space may stand before the unit. Raise ValueError with the reason otherwise.
+
+    >>> parse_size("512MiB"), parse_size("1.5 GB"), parse_size("2T")
+    (536870912, 1500000000, 2199023255552)
+    >>> parse_size("many")
+    Traceback (most recent call last):
+    ValueError: expected a size such as "20GB", "512MiB" or "2TiB", got 'many'
     """
     match = _SIZE.fullmatch(text)
     if not match:
@@ -31,7 +37,11 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """Return `size` bytes for a person: binary units, one decimal (``1.2 GiB``), plain below 1 KiB (``512 B``)."""
+    """Return `size` bytes for a person: binary units, one decimal (``1.2 GiB``), plain below 1 KiB (``512 B``).
+
+    >>> format_size(512), format_size(1288490188)
+    ('512 B', '1.2 GiB')
+    """
     if abs(size) < 1024:
         return f"{size} B"
     exponent = 1
@@ -42,7 +52,11 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration for a person, in its two largest units: ``0.4 s``, ``45 s``, ``1 min 5 s``, ``2 h 3 min``."""
+    """Return a duration for a person, in its two largest units: ``0.4 s``, ``45 s``, ``1 min 5 s``, ``2 h 3 min``.
+
+    >>> format_duration(0.42), format_duration(65), format_duration(7380)
+    ('0.4 s', '1 min 5 s', '2 h 3 min')
+    """
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -86,3 +86,30 @@ def test_imports_point_downwards(path: Path) -> None:
 def test_doit_is_known_in_the_graph_only(path: Path) -> None:
     if not path.is_relative_to(RECIPES / "graph"):
         assert not [module for module in imports(path) if module.split(".")[0] == "doit"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_package_is_imported_by_a_dot_from_within_and_by_its_name_from_elsewhere(path: Path) -> None:
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    if package == "recipes":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            assert node.level < 2, f"line {node.lineno}"
+            assert node.level or not f"{module}.".startswith(f"{package}."), f"line {node.lineno}"
+
+
+MOST_ARGUMENTS = 6
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_travels_together_is_one_value(path: Path) -> None:
+    """No public function takes more than six arguments: callers could not tell them apart."""
+    if path.name in ("download.py", "oci_fetch.py"):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            found = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            count = len([name for name in found if name not in ("self", "cls")])
+            assert count <= MOST_ARGUMENTS, f"line {node.lineno}: {node.name} takes {count}"

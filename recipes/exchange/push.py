@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from recipes.cache.receipt import Receipt
     from recipes.cache.store import Entry
+    from recipes.formats.io.context import Context
     from recipes.model import Digest
     from recipes.progress import Meter, Progress
     from recipes.reference import Namespace, Reference
@@ -61,11 +62,10 @@ def push(
     namespace: Namespace,
     entry: Entry,
     receipts: Sequence[Receipt],
+    context: Context,
     *,
     twins: Mapping[str, Collection[str]],
     offline: bool,
-    jobs: int,
-    progress: Progress,
 ) -> list[Pushed]:
     """Bring the artifacts of `receipts`, all of `entry`, to the registry, and the moving tag of the image up to date.
 
@@ -75,18 +75,18 @@ def push(
     """
     tag = namespace.repository(entry.image)
     plain = {namespace.host} if namespace.plain else ()
-    label = f"push:{entry.image}"
+    label, progress = context.label, context.progress
     with Registry(offline=offline, plain=plain, push=True) as registry:
         done: list[Pushed] = []
         manifests: dict[Reference, bytes] = {}
         for receipt in receipts:
             others = [namespace.repository(name) for name in twins.get(receipt.kind, ())]
-            with progress.meter(f"{label}: {receipt.kind}") as meter:
-                job = _Job(registry, tag, entry, receipt, jobs, progress, _Attempts(meter), label)
+            with context.meter(what=receipt.kind) as meter:
+                job = _Job(registry, tag, entry, receipt, context.jobs, progress, _Attempts(meter), label)
                 manifest, sent = job.run(others)
             done.append(Pushed(receipt.kind, tag.tag_of(receipt.key), sent))
             manifests[done[-1].reference] = manifest
-        with progress.meter(f"{label}: {tag.tag}") as meter:
+        with context.meter(what=tag.tag or "") as meter:
             _publish(registry, tag, manifests, progress, meter, label)
     return done
 

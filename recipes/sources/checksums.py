@@ -144,7 +144,12 @@ class ChecksumList:
 
 
 def parse(text: str) -> ChecksumList:
-    """Read a checksum list of any style that the module names; raise ChecksumError where it is none."""
+    """Read a checksum list of any style that the module names; raise ChecksumError where it is none.
+
+    >>> found = parse("0123456789abcdef" * 4 + "  ./noble/disk.img\\n").lookup("disk.img")
+    >>> str(found.digest)[:15]
+    'sha256:01234567'
+    """
     if len(text) > MAX_LENGTH:
         raise ChecksumError(f"the checksum list has {len(text)} characters; expected at most {MAX_LENGTH}")
     text = text.removeprefix("\ufeff").strip()

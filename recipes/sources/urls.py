@@ -39,6 +39,9 @@ def with_mirrors(urls: Sequence[str], mirrors: Mapping[str, Sequence[str]]) -> t
     """Return `urls`, each after its mirrors: the longest prefix in `mirrors` that it has, replaced by each value.
 
     No url is given twice.
+
+    >>> with_mirrors(["https://example.org/a/disk.img"], {"https://example.org/": ["https://mirror.test/x/"]})
+    ('https://mirror.test/x/a/disk.img', 'https://example.org/a/disk.img')
     """
     found: dict[str, None] = {}
     for url in urls:

@@ -11,6 +11,7 @@ from recipes.derive.engine import Session
 from recipes.derive.recipe import Limits
 from recipes.exchange import push
 from recipes.exchange.pull import Remote
+from recipes.formats.io.context import Context
 from recipes.model import Digest, Identity, Image, Source
 from recipes.progress import SILENT_METER
 from recipes.reference import Namespace
@@ -74,10 +75,9 @@ class Machine:
             self.namespace,
             self.entry,
             [receipt for receipt in receipts if receipt],
+            Context(self.progress, f"push:{self.image.name}", 2),
             twins=dict.fromkeys(kinds or ("raw",), twins),
             offline=False,
-            jobs=2,
-            progress=self.progress,
         )
 
     def pull(self, *kinds: str) -> list[str]:

@@ -39,5 +39,8 @@ def content_limit(stored: int, most: int = MAX_SIZE) -> int:
     are held to the same although they expand zeros much further: an almost empty disk of many GiB in one of them is
     refused. A larger free part would break the promise on time: a GiB of zeros takes xz and bzip2 3 s of CPU, and 1 s
     with zstd, sizes that are declared and holes notwithstanding, since the digest is over all of it.
+
+    >>> content_limit(1_000_000) == (1 << 30) + 1_000_000_000, content_limit(1_000_000, 1 << 20)
+    (True, 1048576)
     """
     return min(most, FREE_CONTENT + EXPANSION * stored)

@@ -102,6 +102,9 @@ def detect(head: bytes, tail: bytes = b"") -> str:
 
     ``raw`` is what nothing else claims, so also a disk with an MBR or a GPT, a bare file system, zeros, and data that
     nobody knows: a disk need not have any structure. Text, programs and archives are certain, and are no disks.
+
+    >>> detect(b"QFI\\xfb\\0\\0\\0\\3"), detect(b"\\x1f\\x8b\\x08"), detect(bytes(512))
+    ('qcow2', 'gzip', 'raw')
     """
     for name, offset, value in MAGICS:
         at, data = (offset, head) if offset >= 0 else (len(tail) + offset, tail)

@@ -64,5 +64,9 @@ number = lru_cache(4096)(parse_number)
 
 
 def padding(size: int) -> int:
-    """Return the bytes from `size` to the next block."""
+    """Return the bytes from `size` to the next block.
+
+    >>> padding(0), padding(1), padding(512)
+    (0, 511, 0)
+    """
     return -size % BLOCK

@@ -64,7 +64,11 @@ def parse(data: bytes) -> dict[bytes, bytes]:
 
 
 def record(key: bytes, value: bytes) -> bytes:
-    """Return one record."""
+    """Return one record.
+
+    >>> record(b"path", b"a")
+    b'9 path=a\\n'
+    """
     rest = len(key) + len(value) + 3
     length = rest + len(str(rest))
     # The length counts its own digits, of which there may be one more then.
@@ -89,7 +93,11 @@ def time(value: bytes) -> int:
 
 
 def format_time(ns: int) -> bytes:
-    """Return `ns` as `time` reads it, in its shortest form."""
+    """Return `ns` as `time` reads it, in its shortest form.
+
+    >>> format_time(1_500_000_000), format_time(-1)
+    (b'1.5', b'-0.000000001')
+    """
     seconds, fraction = divmod(abs(ns), _NS)
     text = b"%s%d" % (b"-" if ns < 0 else b"", seconds)
     return text + (b".%09d" % fraction).rstrip(b"0") if fraction else text

@@ -340,6 +340,12 @@ def split(path: bytes) -> list[bytes]:
     """Return the parts of `path` below the root, without empty ones, ``.`` and ``..``.
 
     Raise CorruptImage for what leaves the root, holds a NUL or is longer than any file system allows.
+
+    >>> split(b"./usr//bin/../lib")
+    [b'usr', b'lib']
+    >>> split(b"a/../../etc")
+    Traceback (most recent call last):
+    recipes.errors.CorruptImage: 'a/../../etc' leaves the root
     """
     if b"\0" in path:
         raise CorruptImage(f"{show(path)}: a name cannot hold NUL")
@@ -361,6 +367,10 @@ def split(path: bytes) -> list[bytes]:
 
 
 def show(path: bytes) -> str:
-    """Return `path` as messages have it: in quotes, with what does not print escaped, and not endlessly long."""
+    """Return `path` as messages have it: in quotes, with what does not print escaped, and not endlessly long.
+
+    >>> show(b"caf\\xc3\\xa9\\x00")
+    "'café\\\\x00'"
+    """
     text = path.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 200 else f"{text[:200]}…")

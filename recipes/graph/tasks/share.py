@@ -9,6 +9,7 @@ from recipes.cache import usage
 from recipes.derive import engine
 from recipes.errors import LarderError, StoreError
 from recipes.exchange import pull, push
+from recipes.formats.io.context import Context
 from recipes.graph.failure import failure
 from recipes.model import DERIVABLE
 from recipes.project import workspace
@@ -138,10 +139,9 @@ class PushTask(OptionTask):
             space.remote.namespace,
             entry,
             receipts,
+            Context(space.session.progress, self.name, space.settings.jobs),
             twins={receipt.kind: _twins(space, self.image, receipt.kind, receipt.key) for receipt in receipts},
             offline=space.settings.offline,
-            jobs=space.settings.jobs,
-            progress=space.session.progress,
         )
         for each in done:
             sent = f"{format_size(each.sent)} sent" if each.sent else "nothing to send"

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
+from recipes.redact import shown
+
 from .model import Digest
 
 SCHEME = "oci://"
@@ -61,7 +63,7 @@ class Reference:
         """
         match = _REFERENCE.fullmatch(url)
         if not match:
-            raise ValueError(f"expected oci://HOST/NAME:TAG or oci://HOST/NAME@sha256:HEX, got {url!r}")
+            raise ValueError(f"expected oci://HOST/NAME:TAG or oci://HOST/NAME@sha256:HEX, got {shown(url)!r}")
         host, name, tag, digits = match.group("host", "name", "tag", "digest")
         digest = Digest.parse(digits) if digits else None
         host = host.lower()
@@ -103,6 +105,8 @@ class Namespace:
         Raise ValueError with the reason where `text` is none.
         """
         match = _NAMESPACE.fullmatch(text)
+        # A registry is asked for credentials by docker's configuration, but people try.
+        text = re.sub(r"^[^/@]*@", "", shown(text))
         if not match:
             raise ValueError(f"expected HOST/PATH, or http://HOST/PATH for a registry without TLS, got {text!r}")
         host, path, plain = match["host"].lower(), match["path"], bool(match["plain"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes.model import Artifact, BlockHash, Content, Digest, Identity, Wrapper
+from recipes.redact import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +78,9 @@ class Receipt:
     def to_json(self) -> dict[str, Any]:
         """Return the document that schema/receipt.schema.json describes."""
         document: dict[str, Any] = {"larder": SCHEMA_VERSION, **_plain(self)}
-        document["identity"]["url"] = document["identity"].pop("urls")[0]
+        # Anybody may read a receipt, and it goes to registries.
+        document["identity"]["url"] = shown(document["identity"].pop("urls")[0])
+        document["served"]["url"] = shown(document["served"]["url"])
         document["identity"]["when"] = document.pop("when")
         if self.pulled is None:
             del document["pulled"]

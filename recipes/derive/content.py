@@ -11,6 +11,7 @@ from recipes.formats.io import digests
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.wrapper import unwrap
 from recipes.model import Artifact, Content
+from recipes.redact import shown
 
 from .recipe import Made, Recipe
 
@@ -49,7 +50,8 @@ def _verify(work: Work, path: Path, content: Content) -> None:
     if expected != found:
         path.unlink()
         raise DigestMismatch(
-            f"the content of {work.identity.urls[0]} is not what upstream lists: expected {expected}, got {found}",
+            f"the content of {shown(work.identity.urls[0])} is not what upstream lists: expected {expected}, "
+            f"got {found}",
             hint="the wrapper is the one that upstream lists, so its list contradicts itself: tell upstream",
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.model import Artifact
+from recipes.redact import shown
 from recipes.reference import component
-from recipes.sources.urls import shown
 
 from .recipe import Made, Recipe
 

@@ -25,7 +25,7 @@ from recipes.formats.io import digests
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import INDEX, MANIFEST, Descriptor
 from recipes.model import DERIVABLE
-from recipes.sources.urls import shown
+from recipes.redact import shown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -8,6 +8,7 @@ from doit.reporter import ConsoleReporter
 
 from recipes.console import console
 from recipes.project import workspace
+from recipes.redact import shown
 from recipes.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             space = workspace.current()
             identity = space.identity(space.images[task.meta["image"]])
             size = f"{format_size(identity.size)} from " if identity.size is not None else ""
-            self.write(f".  {task.name}  {size}{identity.urls[0]}\n")
+            self.write(f".  {task.name}  {size}{shown(identity.urls[0])}\n")
         elif not task.name.startswith(_QUIET) and not (task.options or {}).get("template"):
             # What prints a template prints nothing else.
             super().execute_task(task)

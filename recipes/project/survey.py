@@ -17,12 +17,13 @@ from recipes.errors import LarderError, OfflineError
 from recipes.formats.io.probe import RAW_FORMATS
 from recipes.formats.wrapper import claims
 from recipes.model import DERIVABLE
+from recipes.redact import shown
 from recipes.reference import serves_by_digest
 from recipes.sources import oci_fetch
 from recipes.sources.lists import ListRef
 from recipes.sources.part import Part
 from recipes.sources.peek import Peek
-from recipes.sources.urls import shown, with_mirrors
+from recipes.sources.urls import with_mirrors
 from recipes.units import format_size
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from urllib.request import url2pathname
 from recipes import __version__
 from recipes.errors import FetchError, OfflineError
 from recipes.formats.io.text import HTML
+from recipes.redact import shown
 
 from .retry import Retryable
-from .urls import join, shown, split
+from .urls import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

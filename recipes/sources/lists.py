@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Self
 from recipes import jsontext
 from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
 from recipes.names import tail
+from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout, serves_by_digest
 
 from . import checksums, layouts, openpgp, pages, registry
@@ -121,13 +122,13 @@ class ListRef:
     def what(self) -> str:
         """Return what it is and where, for messages."""
         if is_layout(self.url):
-            return f"image layout {self.url}"
-        return f"{'tag' if self.is_tag else 'checksum list'} {self.url}"
+            return f"image layout {shown(self.url)}"
+        return f"{'tag' if self.is_tag else 'checksum list'} {shown(self.url)}"
 
 
 def _key(url: str, text: str) -> str:
-    """Return a file name with the end of `url`, of its own for each `text`."""
-    stem = re.sub(r"[^A-Za-z0-9._+-]", "-", url.rpartition("/")[2])[:60]
+    """Return a file name with the end of the path of `url`, of its own for each `text`."""
+    stem = re.sub(r"[^A-Za-z0-9._+-]", "-", shown(url).partition("?")[0].rpartition("/")[2])[:60]
     return f"{stem}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -233,10 +234,10 @@ class Lists:
         content = answer.content
         if ref.keyring is not None:
             signature = self._signature(ref, mirrors, offline, progress)
-            content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=ref.url)
+            content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=shown(ref.url))
         text = content.decode("utf-8", errors="replace")
         checksums.parse(text)
-        return _Kept(ref.url, time.time(), answer.validators, text)
+        return _Kept(shown(ref.url), time.time(), answer.validators, text)
 
     def _resolve(
         self,
@@ -264,7 +265,7 @@ class Lists:
         except UnicodeDecodeError as error:
             raise FetchError(f"{ref.what}: the manifest is not UTF-8") from error
         # The digest is all that tells whether it changed.
-        return _Kept(ref.url, time.time(), pages.Validators(ref.url), text)
+        return _Kept(shown(ref.url), time.time(), pages.Validators(shown(ref.url)), text)
 
     def _signature(
         self, ref: ListRef, mirrors: Mapping[str, Sequence[str]], offline: bool, progress: Progress

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from recipes.errors import FetchError
 from recipes.progress import SILENCE
+from recipes.redact import shown
 
 from .http import Client
 from .retry import first_of
-from .urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

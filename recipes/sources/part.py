@@ -19,8 +19,7 @@ from recipes import jsontext
 from recipes.formats.io import sparse
 from recipes.formats.io.sparse import CHUNK, SparseFile, disk_errors
 from recipes.model import Digest
-
-from .urls import shown
+from recipes.redact import shown
 
 if TYPE_CHECKING:
     import hashlib

@@ -18,6 +18,7 @@ from recipes.errors import DigestMismatch, FetchError
 from recipes.formats.io import digests
 from recipes.formats.oci.spec import INDEXES, JSON_LIMIT, MANIFESTS
 from recipes.model import Digest
+from recipes.redact import shown
 from recipes.reference import DOCKER_HUB, Reference
 
 from . import credentials
@@ -194,7 +195,7 @@ class Registry:
         realm = split(challenge.get("realm", ""))
         unsafe = realm.netloc not in self._declared and not is_loopback(realm.netloc)
         if realm.scheme != "https" and not (realm.scheme == "http" and not unsafe):
-            raise FetchError(f"expected the https url of a token server, got {challenge.get('realm', '')!r}")
+            raise FetchError(f"expected the https url of a token server, got {shown(challenge.get('realm', ''))!r}")
         scope = challenge.get("scope") or f"repository:{reference.name}:pull"
         if self._push:
             # One token for all of a push, which begins with a look at what is there.

@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from recipes.errors import DigestMismatch, FetchError, OfflineError
-
-from .urls import shown
+from recipes.redact import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from recipes.errors import FetchError, LarderError
 from recipes.model import Digest
+from recipes.redact import shown
 
 from .registry import manifest_of, said_of
 from .retry import Retryable, first_of
-from .urls import join, shown, split
+from .urls import join, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from recipes.errors import FetchError
+from recipes.redact import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-def shown(text: str) -> str:
-    """Return `text`, a url or a message with urls in it, as people and files may see it: without credentials."""
-    return re.sub(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", r"\1", text, flags=re.IGNORECASE)
 
 
 def split(url: str) -> SplitResult:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from recipes.sources.urls import shown, with_mirrors
+from recipes.redact import shown
+from recipes.sources.urls import with_mirrors
 
 UBUNTU = "https://cloud-images.ubuntu.com/"
 NOBLE = "https://cloud-images.ubuntu.com/releases/noble/"

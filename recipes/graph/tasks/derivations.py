@@ -20,6 +20,7 @@ from recipes.graph.failure import failure
 from recipes.graph.report import Reporter
 from recipes.model import DERIVABLE
 from recipes.project import workspace
+from recipes.redact import shown
 from recipes.sources.lists import ListRef
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def refresh(ref: ListRef) -> dict[str, str] | TaskFailed:
         space.refresh(ref, space.session.progress)
     except LarderError as error:
         return TaskFailed(str(error))
-    return {"list": ref.url}
+    return {"list": shown(ref.url)}
 
 
 def is_fresh(task: object, values: object, ref: ListRef) -> bool:
@@ -151,7 +152,7 @@ def _identity(name: str) -> Identity:
 def _recorded(identity: Identity) -> dict[str, Any]:
     return {
         **identity._asdict(),
-        "urls": list(identity.urls),
+        "urls": [shown(url) for url in identity.urls],
         "digest": str(identity.digest),
         "content": str(identity.content) if identity.content else None,
     }

@@ -20,8 +20,8 @@ from recipes.formats.io.digests import of_file
 from recipes.graph.failure import failure
 from recipes.model import DERIVABLE, DIGEST_LENGTHS
 from recipes.project import workspace
+from recipes.redact import shown
 from recipes.settings import expand, user_cache
-from recipes.sources.urls import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -142,6 +142,9 @@ class BlockHash(NamedTuple):
     construction: str
     hex: str
 
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex} (blocks of {self.block_size}, {self.construction})"
+
 
 class Wrapper(NamedTuple):
     """The bytes as downloaded; of an image from a registry, the archive of its blobs."""

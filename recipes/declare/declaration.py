@@ -337,8 +337,9 @@ class _Reader:
         declared = table.get("kind")
         if isinstance(declared, str) and declared in DERIVABLE:
             for _, url, kind in certain:
-                # Image archives are called .tar as root file systems are.
-                if kind != declared and (declared, kind) != ("oci", "rootfs"):
+                # A name is a default, not a fact: a disk may be in a tarball, image archives are called .tar. Only what
+                # is asked for by digest, in a registry or a layout, can be nothing else.
+                if kind != declared and "oci" in (kind, declared) and (declared, kind) != ("oci", "rootfs"):
                     self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {_looks(url, kind)}")
                     break
             return cast("Kind", declared)
@@ -472,7 +473,10 @@ class _Reader:
             expected = (
                 "https://, http://, file:/// or oci://" if moving is not None else "https://, http:// or file:///"
             )
-            self._wrong(path, f"expected a url that begins with {expected}, got {quoted(url)}")
+            if re.search(r"\s", url.strip()) and _URL.fullmatch(re.sub(r"\s", "%20", url)):
+                self._wrong(path, f"a url has no spaces; write %20 for each, got {quoted(url)}")
+            else:
+                self._wrong(path, f"expected a url that begins with {expected}, got {quoted(url)}")
             return
         try:
             _ = urlsplit(url).port

@@ -255,7 +255,7 @@ def _verify(path: Path, shared: Shared, blkhash: BlockHash | None) -> None:
     if expected.blkhash is not None and (blkhash is not None or digest is None):
         found = blkhash or blkhashes.of_file(path, jobs=_MAX_JOBS, meter=SILENT_METER)
         if found != expected.blkhash:
-            raise DigestMismatch(f"expected blkhash {_shown(expected.blkhash)}, found {_shown(found)}")
+            raise DigestMismatch(f"expected blkhash {expected.blkhash}, found {found}")
         return
     if digest is None:
         raise DigestMismatch("expected a digest in its receipt, found none that its bytes can be held against")
@@ -263,7 +263,3 @@ def _verify(path: Path, shared: Shared, blkhash: BlockHash | None) -> None:
     verified = shared.layer.digest if not shared.is_zstd else None
     if digest != verified and (read := digests.of_file(path, digest.algorithm)) != digest:
         raise DigestMismatch(f"expected {digest}, found {read}")
-
-
-def _shown(blkhash: BlockHash) -> str:
-    return f"{blkhash.algorithm}:{blkhash.hex} (blocks of {blkhash.block_size}, {blkhash.construction})"

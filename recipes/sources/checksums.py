@@ -5,6 +5,7 @@ BSD lines at Rocky and GNU lines at AlmaLinux.
 
 * GNU coreutils, ``HEX  name`` and ``HEX *name``; BSD and ``--tag``, ``SHA256 (name) = HEX``; a leading backslash says
   that the name is escaped (coreutils manual, "cksum output modes"); ``# name: N bytes`` gives a size;
+* ``# BLAKE2B HASH`` and the like: the algorithm of the lines below (Gentoo), where two have digests of one length;
 * the same inside a clear-signed block: then only what is inside counts;
 * one digest and no name;
 * JSON: any object that has a digest and a location, however deep (Fedora CoreOS streams, simplestreams, Oracle
@@ -14,6 +15,7 @@ BSD lines at Rocky and GNU lines at AlmaLinux.
 from __future__ import annotations
 
 import base64
+import codecs
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 #: Characters of the longest list that is read; the longest in use (simplestreams) has some 3 MiB. JSON takes up to 25
 #: times its length in memory.
 MAX_LENGTH = 8 * 2**20
+
+#: Characters of a name in messages.
+_SHOWN = 100
+
+#: Algorithms with which nothing can be verified: whoever wants to can make a second file with the same digest.
+_BROKEN = frozenset({"md5", "sha1"})
 
 #: Characters of the longest path in a list (PATH_MAX of Linux).
 MAX_PATH = 4096
@@ -136,11 +144,21 @@ class ChecksumList:
         # difflib is quadratic: names that are no names, and lists of thousands, would keep it busy for minutes.
         names = islice((name for name in self._by_base if len(name) < 256), 2000)
         near = difflib.get_close_matches(asked[-1][:256] if asked else "", names, n=3, cutoff=0.5)
-        return (
-            f"it has {printable(', '.join(near))}"
-            if near
-            else f"it has {len(self._by_base)} names, none of them similar"
-        )
+        if near:
+            return f"it has {printable(', '.join(near))}"
+        first = printable(", ".join(name[:_SHOWN] for name in islice(self._by_base, 3)))
+        more = len(self._by_base) - 3
+        return f"it has {first}" + (f", and {more} more, none of them similar" if more > 0 else "")
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a list: UTF-16 if it begins with its byte order mark, as PowerShell writes it, else UTF-8.
+
+    >>> decode("a.img".encode("utf-16"))
+    'a.img'
+    """
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf_16 else "utf-8", errors="replace")
 
 
 def parse(text: str) -> ChecksumList:
@@ -183,7 +201,7 @@ def _settle(name: tuple[str, ...], entries: Sequence[_Entry], algorithm: str | N
     if wanted not in listed:
         raise ChecksumError(
             f"{shown} is listed with {', '.join(sorted(listed))} only; expected {algorithm or ' or '.join(_ACCEPTED)}",
-            hint=None if listed & set(_ACCEPTED) else "that is too weak to verify a download; pin it with `digest`",
+            hint=None if listed & set(_ACCEPTED) else _advice(listed),
         )
     chosen = [entry for entry in entries if entry.algorithm == wanted]
     first = chosen[0]
@@ -204,7 +222,15 @@ def _settle(name: tuple[str, ...], entries: Sequence[_Entry], algorithm: str | N
     )
 
 
+def _advice(listed: set[str]) -> str:
+    if listed <= _BROKEN:
+        return "that is too weak to verify a download; pin it with `digest`"
+    return f"larder verifies with {' or '.join(_ACCEPTED)}; pin it with `digest`"
+
+
 def _segments(path: str) -> tuple[str, ...]:
+    if _DRIVE.match(path):
+        path = path[2:].replace("\\", "/")
     return tuple(segment for segment in path.split("/") if segment not in ("", "."))
 
 
@@ -223,22 +249,31 @@ def _natural(path: tuple[str, ...]) -> tuple[tuple[tuple[int, int, str], ...], .
 _GNU = re.compile(r"(\\?)([0-9A-Fa-f]{32,})(?: [ *]|[ \t]+)(\S.*)")
 _BSD = re.compile(r"(\\?)([A-Za-z][A-Za-z0-9/-]*) ?\((.*)\) ?= ?([0-9A-Fa-f]+)")
 _BARE = re.compile(r"[0-9A-Fa-f]{32,}")
+_HEADING = re.compile(r"# *([A-Za-z][A-Za-z0-9-]*) +HASH", re.IGNORECASE)
+#: How a path of Windows begins.
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+#: What coreutils write for what they read from a pipe.
+_STDIN = "-"
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
 
 def _from_lines(text: str) -> Iterator[_Entry]:
     sizes: dict[tuple[str, ...], int] = {}
     entries: list[_Entry] = []
+    heading: str | None = None
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip()
-        if line.startswith("#"):
+        if match := _HEADING.fullmatch(line):
+            heading = match[1]
+        elif line.startswith("#"):
             name, _, count = line[1:].rpartition(":")
             digits, _, unit = count.strip().partition(" ")
             if unit == "bytes" and re.fullmatch("[0-9]{1,18}", digits):
                 sizes[_segments(name.strip())] = int(digits)
         elif match := _GNU.fullmatch(line):
             escaped, digits, name = match.groups()
-            entries.append(_line(_unescape(name) if escaped else name, None, digits, number))
+            name = "" if name == _STDIN else _unescape(name) if escaped else name
+            entries.append(_line(name, heading, digits, number))
         elif match := _BSD.fullmatch(line):
             escaped, algorithm, name, digits = match.groups()
             entries.append(_line(_unescape(name) if escaped else name, algorithm, digits, number))

@@ -10,7 +10,7 @@ import base64
 import os
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Login:
     password: str = field(default="", repr=False)
     #: An OAuth2 refresh token; the others are empty then.
     identity_token: str = field(default="", repr=False)
+    #: Where it is stored, for messages.
+    place: str = field(default="", compare=False)
 
     def basic(self) -> str:
         """Return the value of Authorization (RFC 7617)."""
@@ -67,10 +69,11 @@ def find(host: str, environ: Mapping[str, str] | None = None) -> Login | None:
     key = _HUB_KEY if host == DOCKER_HUB else host
     helper = helpers.get(key) or helpers.get(host) or config.get("credsStore")
     if helper and (login := _ask(helper, key)):
-        return login
+        return replace(login, place=f"docker-credential-{helper}")
     auths = _table(config, "auths", path)
     entry = auths.get(key) or next((auths[each] for each in auths if _host_of(each) == _host_of(key)), None)
-    return _login(entry, path, host) if entry else None
+    found = _login(entry, path, host) if entry else None
+    return replace(found, place=str(path)) if found else None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,6 +109,10 @@ def _login(entry: object, path: Path, host: str) -> Login | None:
         raise wrong
     if token := entry.get("identitytoken"):
         return Login(identity_token=str(token))
+    username, password = entry.get("username"), entry.get("password")
+    if not entry.get("auth") and isinstance(username, str) and isinstance(password, str):
+        # What is written by hand, and by docker's older clients.
+        return Login(username, password)
     if not entry.get("auth"):
         # What docker leaves where a helper has the rest.
         return None

@@ -235,7 +235,7 @@ class Lists:
         if ref.keyring is not None:
             signature = self._signature(ref, mirrors, offline, progress)
             content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=shown(ref.url))
-        text = content.decode("utf-8", errors="replace")
+        text = checksums.decode(content)
         checksums.parse(text)
         return _Kept(shown(ref.url), time.time(), answer.validators, text)
 

@@ -49,7 +49,8 @@ class Index:
         if not fitting and len({each.digest for each in images}) == 1 and images[0].platform is None:
             fitting = images
         if fitting:
-            return (fitting[0],)
+            # What every machine runs goes before what almost every one does.
+            return (min(fitting, key=lambda each: bool(each.platform and each.platform.is_level_2)),)
         indexes = (each for each in self.manifests if each.media_type in INDEXES)
         return tuple(each for each in indexes if each.platform is None or each.platform.runs_on(arch))
 

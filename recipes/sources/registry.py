@@ -69,6 +69,8 @@ class Registry:
         self._authorizations: dict[tuple[str, str], str] = {}
         #: Why the credentials for a host could not be had.
         self._problems: dict[str, str] = {}
+        #: Where the credentials that were sent to a host are stored.
+        self._places: dict[str, str] = {}
         self._plain: set[str] = set(plain)
 
     def __enter__(self) -> Self:
@@ -184,11 +186,14 @@ class Registry:
 
     def _login(self, host: str) -> Login | None:
         try:
-            return credentials.find(host)
+            login = credentials.find(host)
         except credentials.CredentialError as error:
             # Most images need none, and a config.json that came from another machine often names a helper of that.
             self._problems[host] = error.message
             return None
+        if login is not None:
+            self._places[host] = login.place
+        return login
 
     def _token(self, reference: Reference, challenge: Mapping[str, str], login: Login | None) -> str:
         """Get a token from the server that the challenge names; an anonymous one where nobody is logged in."""
@@ -232,6 +237,9 @@ class Registry:
         hint = None
         if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             hint = f"`docker login {host}`, "
+            if place := self._places.get(host):
+                # Expired, or of somebody who may not: what is stored is not what it takes.
+                hint = f"the login that is stored in {place} was refused: {hint}"
             if self._push:
                 hint += "as somebody who may push there"
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from recipes.errors import ChecksumError
 from recipes.model import Identity
@@ -60,12 +61,42 @@ def served(source: Source, checksums: ChecksumList) -> Identity:
     pin's algorithm where the list has that, else the strongest listed. Raise ChecksumError where the list does not name
     the file, or only with a digest too weak to verify it.
     """
-    asked = source.pattern or tail(source.urls[0])
-    listed = checksums.lookup(asked)
+    asked, listed = _lookup(source, checksums)
     if source.digest is not None and listed.digest.algorithm != source.digest.algorithm:
         with suppress(ChecksumError):
             listed = checksums.lookup(asked, algorithm=source.digest.algorithm)
     return Identity(_moved(source.urls, asked, listed), listed.digest, listed.size, listed.content)
+
+
+def _lookup(source: Source, checksums: ChecksumList) -> tuple[str, Listed]:
+    """Return what the list was asked for, and what it says."""
+    names = [source.pattern] if source.pattern else names_of(source.urls[0])
+    for name in names[1:]:
+        # The end of the path counts if it is listed, and is what the error names if nothing is.
+        with suppress(ChecksumError):
+            return names[0], checksums.lookup(names[0])
+        with suppress(ChecksumError):
+            return name, checksums.lookup(name)
+    return names[0], checksums.lookup(names[0])
+
+
+def names_of(url: str) -> list[str]:
+    """Return what a list may call what is at `url`, the end of its path first.
+
+    Some servers have the name in the query, or before a last segment that says what to do with it.
+
+    >>> names_of("https://example.org/files/disk.img/download")
+    ['download', 'disk.img']
+    >>> names_of("https://example.org/get.php?file=release/disk.img&mirror=1")
+    ['get.php', 'disk.img', '1']
+    """
+    parts = urlsplit(url)
+    names = [tail(url)]
+    above = parts.path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
+    if "." not in names[0] and above:
+        names.append(unquote(above))
+    names += [value.rpartition("/")[2] for _, value in parse_qsl(parts.query)]
+    return list(dict.fromkeys(filter(None, names))) or [""]
 
 
 def _moved(urls: tuple[str, ...], asked: str, listed: Listed) -> tuple[str, ...]:

@@ -422,12 +422,8 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ),
         # Kinds.
         (
-            f"{VALID}[images.a]\nkind = §'rootfs'",
+            f"{VALID}[images.a]\nkind = §'oci'",
             'images.a.kind: contradicts "https://h.example/a.img", which ends like a disk',
-        ),
-        (
-            f"{VALID.replace('a.img', 'a.tar.gz')}[images.a]\nkind = §'disk'",
-            'images.a.kind: contradicts "https://h.example/a.tar.gz", which ends like a rootfs',
         ),
         (
             f"{VALID}[images.a.aarch64]\nurl = §'https://h/a.tgz'\n{LIST}",
@@ -787,3 +783,12 @@ def test_what_is_accepted_is_valid_for_editors(sources: dict[str, Any]) -> None:
     Path("images.toml").write_text(f"images = {toml(document['images'])}")
     Draft7Validator(SCHEMA).validate(document)
     assert list(load(Path("images.toml")).images) == list(sources)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.tar.gz", "disk"), ("a.img", "rootfs"), ("a.tar", "oci")])
+def test_what_is_declared_counts_and_the_name_is_a_default(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / "images.toml"
+    path.write_text(
+        f"[images.a]\nkind = '{kind}'\n[images.a.x86_64]\nurl = 'https://h.example/{name}'\ndigest = '{SHA256}'\n"
+    )
+    assert load(path).images["a"]["x86_64"].kind == kind

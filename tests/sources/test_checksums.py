@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recipes.errors import ChecksumError, FetchError
 from recipes.model import Digest
-from recipes.sources.checksums import MAX_LENGTH, MAX_PATH, Listed, parse
+from recipes.sources.checksums import MAX_LENGTH, MAX_PATH, Listed, decode, parse
 from tests.kit.oracles import need
 
 LISTS = Path(__file__).parent / "lists"
@@ -343,3 +343,45 @@ def test_any_text_is_read_or_refused(text: str, name: str) -> None:
     except FetchError:
         return
     assert listed.digest.hex in text.lower()
+
+
+class TestDress:
+    """Lists as people find them."""
+
+    def test_two_algorithms_of_one_length_under_headings(self) -> None:
+        text = f"# BLAKE2B HASH\n{'b' * 128}  stage3.tar.xz\n# SHA512 HASH\n{'5' * 128}  stage3.tar.xz\n"
+        found = parse(text).lookup("stage3.tar.xz")
+        assert str(found.digest) == f"sha512:{'5' * 128}"
+
+    @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+    def test_utf_16_by_its_mark(self, order: str) -> None:
+        line = f"{'a' * 64}  disk.img\r\n"
+        found = parse(decode(("\ufeff" + line).encode(order))).lookup("disk.img")
+        assert found.digest.hex == "a" * 64
+
+    @pytest.mark.parametrize("name", ["C:\\build\\out\\disk.img", "D:/out/disk.img", "/srv/out/disk.img"])
+    def test_paths_of_whoever_made_the_list(self, name: str) -> None:
+        found = parse(f"{'a' * 64}  {name}\n").lookup("disk.img")
+        assert found.digest.hex == "a" * 64
+        assert parse(f"{'a' * 64}  {name}\n").lookup("out/disk.img").name == "out/disk.img"
+
+    def test_what_was_hashed_from_a_pipe(self) -> None:
+        assert parse(f"{'a' * 64}  -\n").lookup("disk.img").digest.hex == "a" * 64
+
+    @pytest.mark.parametrize(
+        ("digits", "advice"),
+        [("3" * 96, "verifies with sha512 or sha256"), ("5" * 32, "too weak"), ("1" * 40, "too weak")],
+    )
+    def test_what_is_weak_and_what_is_not(self, digits: str, advice: str) -> None:
+        with pytest.raises(ChecksumError) as caught:
+            parse(f"{digits}  disk.img\n").lookup("disk.img")
+        assert advice in (caught.value.hint or "")
+
+    def test_few_names_are_shown(self) -> None:
+        with pytest.raises(ChecksumError) as caught:
+            parse(f"{'a' * 64}  other\n").lookup("disk.img")
+        assert caught.value.hint == "it has other"
+        many = "".join(f"{'a' * 64}  zzz{number}\n" for number in range(5))
+        with pytest.raises(ChecksumError) as caught:
+            parse(many).lookup("disk.img")
+        assert caught.value.hint == "it has zzz0, zzz1, zzz2, and 2 more, none of them similar"

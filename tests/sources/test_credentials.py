@@ -85,6 +85,14 @@ class TestConfig:
         docker.write(auths={"acme.example": {**auth("00000000-0000", ""), "identitytoken": "refresh"}})
         assert find("acme.example") == Login(identity_token="refresh")
 
+    def test_a_name_and_a_password_as_they_are(self, docker: Docker) -> None:
+        docker.write(auths={"ghcr.io": {"username": "me", "password": "secret"}})
+        found = find("ghcr.io")
+        assert found == Login("me", "secret")
+        assert found is not None
+        assert found.place == str(docker.config)
+        assert "secret" not in repr(found)
+
     def test_an_entry_without_anything(self, docker: Docker) -> None:
         docker.write(auths={"ghcr.io": {}})
         assert find("ghcr.io") is None

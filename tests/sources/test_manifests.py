@@ -37,6 +37,8 @@ class TestWhichImage:
         ("platform", "runs"),
         [
             ({**AMD64, "variant": "v1"}, True),
+            ({**AMD64, "variant": "v2"}, True),
+            ({**AMD64, "architecture": "x86_64"}, True),
             ({**AMD64, "variant": "v3"}, False),
             ({**AMD64, "os": "windows"}, False),
             (OLD, False),
@@ -44,6 +46,9 @@ class TestWhichImage:
     )
     def test_not_every_variant_runs(self, platform: dict[str, str], runs: bool) -> None:
         assert chosen((ARM, ARM64), (AMD, platform)) == ([AMD.digest] if runs else [])
+
+    def test_what_every_machine_runs_goes_first(self) -> None:
+        assert chosen((AMD, {**AMD64, "variant": "v2"}), (ARM, AMD64)) == [ARM.digest]
 
     def test_one_without_a_platform_if_it_is_the_only_one(self) -> None:
         assert chosen((AMD, None)) == [AMD.digest]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -304,7 +305,9 @@ class TestTokens:
                 manifest(server, registry)
         expected = f"401 Unauthorized: the token server {host(server)}: incorrect username or password"
         assert caught.value.message == expected
-        assert "docker login" in str(caught.value.hint)
+        hint = str(caught.value.hint)
+        assert "docker login" in hint
+        assert re.search(r"the login that is stored in .*config\.json was refused", hint)
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("answer", [{}, {"token": 7}, [], None])

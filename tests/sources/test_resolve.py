@@ -191,3 +191,21 @@ class TestRegistries:
         assert identity.urls == (f"oci://{host}/acme/thing@{digest}", f"oci://m.example/thing@{digest}")
         assert identity.digest == digest
         assert identity.size is not None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/projects/x/files/disk.img/download",
+        "https://example.org/get.php?mirror=eu&file=release/disk.img",
+        "https://example.org/disk.img?token=other.img",
+    ],
+)
+def test_a_name_that_is_not_at_the_end_of_the_path(url: str) -> None:
+    listed = parse(f"{A}  disk.img\n{B}  other.img\n")
+    assert served(Source((url,)), listed).digest.hex == A
+
+
+def test_what_is_not_listed_is_named_by_the_end_of_the_path() -> None:
+    with pytest.raises(ChecksumError, match=r"does not name get\.php"):
+        served(Source(("https://example.org/get.php?file=gone.img",)), parse(f"{A}  disk.img\n"))

@@ -63,19 +63,27 @@ class Platform(NamedTuple):
     def read(cls, value: Mapping[str, Any], where: str) -> Self | None:
         """Read a platform, or a config's; None where it names no architecture. Raise CorruptImage as `get`."""
         os, architecture, variant = (get(value, key, str, where, "") for key in cls._fields)
-        return cls(os, architecture, variant) if architecture else None
+        # podman's machine images have the kernel's names.
+        return cls(os, _GO_NAMES.get(architecture, architecture), variant) if architecture else None
 
     def runs_on(self, arch: Arch) -> bool:
-        """Say whether every machine of `arch` runs this: not so amd64/v3 and arm64/v9."""
+        """Say whether machines of `arch` run this: not so amd64/v3 and arm64/v9, which many do not."""
         return self in _PLATFORMS[arch]
+
+    @property
+    def is_level_2(self) -> bool:
+        """Say whether it takes a processor of x86-64-v2, as those since about 2009 are."""
+        return (self.architecture, self.variant) == ("amd64", "v2")
 
     def __str__(self) -> str:
         return printable("/".join(filter(None, self)))
 
 
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+
 #: By machine; where no variant is named, amd64 is v1 and arm64 is v8.
-_PLATFORMS: Mapping[Arch, tuple[Platform, Platform]] = {
-    "x86_64": (Platform("linux", "amd64"), Platform("linux", "amd64", "v1")),
+_PLATFORMS: Mapping[Arch, tuple[Platform, ...]] = {
+    "x86_64": (Platform("linux", "amd64"), Platform("linux", "amd64", "v1"), Platform("linux", "amd64", "v2")),
     "aarch64": (Platform("linux", "arm64", "v8"), Platform("linux", "arm64")),
 }
 

@@ -23,6 +23,7 @@ def project(tmp_path: Path) -> Project:
 def quick_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts follow each other quickly, and nothing in the environment stand between us and the servers."""
     monkeypatch.setattr(retry, "BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "_down", set())
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -9,11 +9,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from recipes.errors import DigestMismatch, FetchError, NoSpace
+from recipes.redact import shown
 from recipes.units import format_size
 
-from .http import Client, html_page
+from .http import Client, answered_elsewhere, html_page
 from .part import Origin, Part
-from .retry import Retryable, first_of
+from .retry import Elsewhere, Retryable, first_of
 from .urls import with_mirrors
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class _Transfer:
         self._progress = progress
         self._label = label
         self._metered = 0
+        #: Where the last answer came from, after redirects.
+        self._answered = ""
         #: The urls that have had their second chance after a mismatch.
         self._restarted: set[str] = set()
 
@@ -145,10 +148,17 @@ class _Transfer:
             self._receive(url)
         if not part.complete:
             found = f"{part.position} bytes with the wrong digest: expected {part.digest}, got {part.actual}"
+            elsewhere = self._answered and answered_elsewhere(url, self._answered)
+            if elsewhere:
+                found += f", from {shown(self._answered)}"
             part.clear()
-            raise DigestMismatch(
+            mismatch = DigestMismatch(
                 found, hint="upstream replaced the file, or it was altered on the way; nothing of it was kept"
             )
+            if elsewhere:
+                # An old copy: the redirector may send us to a better one.
+                raise Elsewhere(mismatch.message, hint=mismatch.hint) from mismatch
+            raise mismatch
         part.finish()
         return url
 
@@ -160,6 +170,7 @@ class _Transfer:
         if headers:
             accept += [HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE]
         with self._opener.open(url, headers, accept=accept) as answer:
+            self._answered = answer.url
             if answer.status == HTTPStatus.OK:
                 self._begin(url, answer)
                 self._fill(answer)

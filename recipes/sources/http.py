@@ -24,7 +24,7 @@ from recipes.errors import FetchError, OfflineError
 from recipes.formats.io.text import HTML
 from recipes.redact import shown
 
-from .retry import Retryable
+from .retry import Elsewhere, Retryable, Unreachable
 from .urls import join, split
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ MAX_REDIRECTS = 10
 READ_SIZE = 256 * 1024
 
 _HTML_HEAD = 512
+_PROXY_LOGIN = "http_proxy and https_proxy take them: http://USER:PASSWORD@HOST:PORT"
 _TRANSIENT = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -58,6 +59,10 @@ _TRANSIENT = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
+
+
+#: What a mirror says that has not, or not any more, what its redirector believes.
+_OF_ONE_MIRROR = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
 class _Reader(Protocol):
@@ -231,7 +236,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 @contextmanager
 def _open_http(session: requests.Session, request: _Request, accept: Collection[int]) -> Iterator[Answer]:
-    with _translated(*request.timeouts):
+    with _translated(request.url, request.timeouts):
         response = session.request(
             request.method,
             request.url,
@@ -244,7 +249,7 @@ def _open_http(session: requests.Session, request: _Request, accept: Collection[
         )
     with response:
         if response.status_code not in accept:
-            raise refusal(response.status_code, response.headers)
+            raise _refused(response, request.url)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise FetchError(
@@ -253,12 +258,32 @@ def _open_http(session: requests.Session, request: _Request, accept: Collection[
             )
 
         def read() -> bytes:
-            with _translated(*request.timeouts):
+            with _translated(response.url, request.timeouts):
                 # Not stream(): it holds bytes back until a chunk is full, and drops them when the connection is cut.
                 data: bytes = response.raw.read1(READ_SIZE, decode_content=False)
             return data
 
         yield Answer(response.url, response.status_code, response.headers, _length(response.headers), read)
+
+
+def _refused(response: requests.Response, url: str) -> FetchError:
+    """Return the error for an answer that is of no use, with the url that it came from after redirects."""
+    error = refusal(response.status_code, response.headers)
+    if not answered_elsewhere(url, response.url):
+        return error
+    message = f"{error.message}, from {shown(response.url)}"
+    if isinstance(error, Retryable):
+        return Retryable(message, retry_after=error.retry_after, hint=error.hint)
+    # 451 and the like say that no other server will do.
+    if response.status_code in _OF_ONE_MIRROR:
+        return Elsewhere(message, hint=error.hint)
+    return FetchError(message, hint=error.hint)
+
+
+def answered_elsewhere(asked: str, answered: str) -> bool:
+    """Say whether a redirect led from `asked`, a url of http or https, to another host."""
+    before, after = split(asked), split(answered)
+    return before.scheme.startswith("http") and (before.hostname, before.port) != (after.hostname, after.port)
 
 
 @contextmanager
@@ -301,11 +326,12 @@ def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
 
 
 @contextmanager
-def _translated(connect: float, read: float) -> Iterator[None]:
-    """Turn what requests and urllib3 raise into our errors. Reading `raw` raises urllib3's own."""
+def _translated(url: str, timeouts: tuple[float, float]) -> Iterator[None]:
+    """Turn what requests and urllib3 raise about `url` into our errors. Reading `raw` raises urllib3's own."""
     import requests
     import urllib3
 
+    connect, read = timeouts
     permanent = (
         requests.TooManyRedirects,
         requests.exceptions.InvalidURL,
@@ -315,14 +341,22 @@ def _translated(connect: float, read: float) -> Iterator[None]:
     )
     try:
         yield
+    except requests.exceptions.ProxyError as error:
+        raise _proxy_failed(url, _cause(error)) from error
     except requests.ConnectTimeout as error:
-        raise Retryable(f"no connection within {connect:g} s") from error
+        raise Unreachable(f"no connection within {connect:g} s") from error
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise Retryable(f"nothing arrived for {read:g} s") from error
     except requests.TooManyRedirects as error:
         raise FetchError(f"more than {MAX_REDIRECTS} redirects") from error
     except permanent as error:
-        raise FetchError(shown(_cause(error))) from error
+        cause = shown(_cause(error))
+        if "SOCKS" in cause:
+            raise FetchError(
+                f"the proxy {_proxy_of(url)} is a SOCKS proxy, and the module for it is missing",
+                hint="pip install 'requests[socks]'",
+            ) from error
+        raise FetchError(cause) from error
     except requests.exceptions.SSLError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise FetchError(
@@ -330,11 +364,41 @@ def _translated(connect: float, read: float) -> Iterator[None]:
                 hint="behind a company's proxy, REQUESTS_CA_BUNDLE names the file with its certificate",
             ) from error
         raise Retryable(_cause(error)) from error
+    except requests.ConnectionError as error:
+        raise (Unreachable if _is_unconnected(error) else Retryable)(_cause(error)) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Retryable(_cause(error)) from error
     except ValueError as error:
         # What urllib.parse and the idna codec raise for the target of a redirect.
         raise FetchError(f"not a url: {_cause(error)}") from error
+
+
+def _is_unconnected(error: BaseException) -> bool:
+    """Say whether it is for want of a connection, and not one that broke, that something failed."""
+    import urllib3
+
+    causes: list[BaseException] = [error]
+    while causes:
+        each = causes.pop()
+        if isinstance(each, urllib3.exceptions.NewConnectionError):
+            return True
+        inner = (getattr(each, "reason", None), *each.args)
+        causes += [one for one in inner if isinstance(one, BaseException)]
+    return False
+
+
+def _proxy_of(url: str) -> str:
+    """Return the proxy that requests would ask for `url`, as people may see it."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    return shown(select_proxy(url, get_environ_proxies(url)) or "of the environment")
+
+
+def _proxy_failed(url: str, cause: str) -> FetchError:
+    proxy = _proxy_of(url)
+    if "407" in cause:
+        return FetchError(f"the proxy {proxy} wants credentials: {cause}", hint=_PROXY_LOGIN)
+    return Retryable(f"the proxy {proxy}: {cause}", hint="http_proxy and https_proxy name it, no_proxy exempts hosts")
 
 
 def _cause(error: BaseException) -> str:
@@ -363,6 +427,8 @@ def refusal(status: int, headers: Mapping[str, str], *, said: str = "", hint: st
     message = f"{status} {phrase}" + (f": {said}" if said else "")
     if status in _TRANSIENT:
         return Retryable(message, retry_after=_retry_after(headers), hint=hint)
+    if hint is None and status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        hint = _PROXY_LOGIN
     if hint is None and status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         hint = "credentials are taken from ~/.netrc (or the file that NETRC names)"
     return FetchError(message, hint=hint)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from recipes.errors import DigestMismatch, FetchError, OfflineError
 from recipes.redact import shown
 
+from .urls import split
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -18,6 +20,9 @@ T = TypeVar("T")
 
 #: Attempts in a row that bring nothing new before a url is given up; five ride out the restart of a server.
 ATTEMPTS = 5
+
+#: Attempts in a row where a redirector chose the server: it may choose a better one, and may have no other.
+ATTEMPTS_ELSEWHERE = 3
 
 #: Seconds before the second attempt; doubled each time, so five attempts take about a quarter of a minute.
 BACKOFF = 1.0
@@ -37,10 +42,27 @@ _TICK = 0.25
 class Retryable(FetchError):
     """An attempt failed in a way that the next one may not."""
 
+    #: How often it is worth trying.
+    attempts = ATTEMPTS
+
     def __init__(self, message: str, *, retry_after: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         #: Seconds that the server asked us to wait.
         self.retry_after = retry_after
+
+
+class Unreachable(Retryable):
+    """There was no connection: whatever else the host is asked for will fare alike."""
+
+
+class Elsewhere(Retryable):
+    """The server that a redirector chose has not what was asked for; another of them may."""
+
+    attempts = ATTEMPTS_ELSEWHERE
+
+
+#: Hosts that were not to be reached, after all attempts: each of what else they are asked for in this run gets one.
+_down: set[str] = set()
 
 
 def once(attempt: Callable[[str], T]) -> Callable[[str], T]:
@@ -107,17 +129,24 @@ def _persevere(
 ) -> T:
     furthest, since = reached(), time.monotonic()
     failures = 0
+    host = split(url).netloc
     while True:
         try:
-            return attempt(url)
+            found = attempt(url)
+            _down.discard(host)
+            return found
         except Retryable as error:
             brought, now = reached() - furthest, time.monotonic()
             if brought > SLOWEST * (now - since):
                 failures = 0
             furthest, since = max(furthest, reached()), now
             failures += 1
-            if failures == ATTEMPTS:
-                raise FetchError(f"{error.message} ({ATTEMPTS} attempts)", hint=error.hint) from error
+            most = 1 if host in _down and isinstance(error, Unreachable) else min(error.attempts, ATTEMPTS)
+            if failures >= most:
+                if isinstance(error, Unreachable):
+                    _down.add(host)
+                tried = f"{failures} attempts" if failures > 1 else "one attempt, since the host was down before"
+                raise _settled(error)(f"{error.message} ({tried})", hint=error.hint) from error
             # Jitter, since many clients that one outage threw out would come back in step.
             delay = BACKOFF * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
             asked = error.retry_after or 0.0
@@ -126,6 +155,11 @@ def _persevere(
                 capped = f" (the server asked for {asked:.0f} s)" if asked > delay else ""
                 progress.note(f"{label}: {_line(url, error)}; trying again in {delay:.0f} s{capped}")
         _pause(delay, tick)
+
+
+def _settled(error: Retryable) -> type[FetchError]:
+    """Return what an error is that nobody tries again."""
+    return DigestMismatch if isinstance(error.__cause__, DigestMismatch) else FetchError
 
 
 def _pause(seconds: float, tick: Callable[[], None]) -> None:

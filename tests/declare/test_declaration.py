@@ -339,7 +339,10 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         (f"[images.a.x86_64]\nurl = §'a.img'\n{LIST}", f'images.a.x86_64.url: {URL}, got "a.img"'),
         (f"[images.a.x86_64]\nurl = §'https:///a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "https:///a"'),
         (f"[images.a.x86_64]\nurl = §'file://h/a'\n{LIST}", f'images.a.x86_64.url: {URL}, got "file://h/a"'),
-        (f"[images.a.x86_64]\nurl = §'https://h/a b'\n{LIST}", f'images.a.x86_64.url: {URL}, got "https://h/a b"'),
+        (
+            f"[images.a.x86_64]\nurl = §'https://h/a b'\n{LIST}",
+            'images.a.x86_64.url: a url has no spaces; write %20 for each, got "https://h/a b"',
+        ),
         (
             f"[images.a.x86_64]\nurl = ['https://h/a', §'https://h/b/']\n{LIST}",
             'images.a.x86_64.url[1]: expected the url of a file, got "https://h/b/", a folder\'s',

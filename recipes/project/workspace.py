@@ -15,21 +15,22 @@ from recipes import declare
 from recipes.cache import roots
 from recipes.cache.store import Store
 from recipes.console import Watch
+from recipes.derive import engine
 from recipes.derive.engine import Session
 from recipes.derive.recipe import Limits
-from recipes.errors import LarderError
+from recipes.errors import DigestMismatch, LarderError
 from recipes.exchange.pull import Remote
 from recipes.settings import Settings
-from recipes.sources.lists import TTL, Lists
+from recipes.sources.lists import TTL, ListRef, Lists
 from recipes.sources.resolve import resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.cache.receipt import Receipt
     from recipes.declare.declaration import Declaration
     from recipes.model import Identity, Image
     from recipes.progress import Progress
-    from recipes.sources.lists import ListRef
 
 #: doit's exit status for what is wrong before any task runs.
 USAGE_ERROR = 3
@@ -63,14 +64,43 @@ class Workspace:
             known = self._identities[image] = (version, resolve(image, self.lists))
         return known[1]
 
-    def refresh(self, ref: ListRef, progress: Progress) -> None:
+    def supply(self, kind: str, image: Image) -> Receipt | None:
+        """Bring an artifact up to date as `engine.supply` does, with upstream's list asked for again if that is behind.
+
+        A floating image that was replaced within the time that a list stays fresh, here or in a proxy, does not have
+        the listed digest. If the list has moved, what it says now is taken.
+        """
+        identity = self.identity(image)
+        try:
+            return engine.supply(kind, image, identity, self.session)
+        except DigestMismatch as error:
+            ref = ListRef.of(image.source)
+            if ref is None or ref.is_tag or self.settings.offline:
+                raise
+            try:
+                self.refresh(ref, self.session.progress, past_caches=True)
+            except LarderError:
+                raise error from None
+            latest = self.identity(image)
+            if latest == identity:
+                raise DigestMismatch(
+                    error.message,
+                    hint=f"the {ref.what}, {self.lists.age(ref)}, was asked for past all caches and says the same: "
+                    "upstream is between two releases, or its list is wrong; `--fresh` asks again in a later run",
+                ) from error
+        self.session.progress.note(f"{kind}:{image.name}: the {ref.what} moved; going on with what it says now")
+        return engine.supply(kind, image, latest, self.session)
+
+    def refresh(self, ref: ListRef, progress: Progress, *, past_caches: bool = False) -> None:
         """Ask upstream for a checksum list, as the settings of this run allow; see `Lists.refresh`."""
         self.lists.refresh(
             ref,
             mirrors=self.declaration.mirrors,
             offline=self.settings.offline,
-            strict=self.settings.strict,
+            # An answer that is asked for a second time is worth nothing if it is the last good copy.
+            strict=self.settings.strict or past_caches,
             progress=progress,
+            past_caches=past_caches,
         )
 
 

@@ -179,6 +179,12 @@ class Lists:
         kept = self._kept(ref)
         return kept is not None and 0 <= time.time() - kept.confirmed < self._ttl
 
+    def age(self, ref: ListRef) -> str:
+        """Return of when the list is, as the server says, for messages."""
+        kept = self._kept(ref)
+        modified = kept.validators.last_modified if kept else None
+        return f"of {modified}" if modified else "of a time that the server does not tell"
+
     def refresh(
         self,
         ref: ListRef,
@@ -187,8 +193,9 @@ class Lists:
         offline: bool,
         strict: bool,
         progress: Progress,
+        past_caches: bool = False,
     ) -> None:
-        """Ask upstream for the list, or the registry for what the tag names.
+        """Ask upstream for the list, or the registry for what the tag names; `past_caches` of whoever is in between.
 
         Where upstream cannot be reached, or serves what is not the list, the last good copy stays in use, which
         `progress` is told; `strict` makes that an error, as it is where there is no copy. A list whose signature does
@@ -196,7 +203,7 @@ class Lists:
         """
         kept = self._kept(ref)
         try:
-            self._write(ref, self._ask(ref, kept, mirrors, offline, progress))
+            self._write(ref, self._ask(ref, kept, mirrors, offline, progress, past_caches))
         except SignatureError:
             raise
         except OfflineError as error:
@@ -218,6 +225,7 @@ class Lists:
         mirrors: Mapping[str, Sequence[str]],
         offline: bool,
         progress: Progress,
+        past_caches: bool,
     ) -> _Kept:
         if ref.is_tag:
             return self._resolve(ref, kept, mirrors, offline, progress)
@@ -226,6 +234,7 @@ class Lists:
             label=f"checksum list {tail(ref.url)}",
             offline=offline,
             validators=kept.validators if kept else None,
+            past_caches=past_caches,
             progress=progress,
         )
         if isinstance(answer, pages.NotModified):
@@ -233,7 +242,7 @@ class Lists:
             return replace(kept, confirmed=time.time())
         content = answer.content
         if ref.keyring is not None:
-            signature = self._signature(ref, mirrors, offline, progress)
+            signature = self._signature(ref, mirrors, offline, progress, past_caches)
             content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=shown(ref.url))
         text = checksums.decode(content)
         checksums.parse(text)
@@ -268,11 +277,22 @@ class Lists:
         return _Kept(shown(ref.url), time.time(), pages.Validators(shown(ref.url)), text)
 
     def _signature(
-        self, ref: ListRef, mirrors: Mapping[str, Sequence[str]], offline: bool, progress: Progress
+        self,
+        ref: ListRef,
+        mirrors: Mapping[str, Sequence[str]],
+        offline: bool,
+        progress: Progress,
+        past_caches: bool,
     ) -> bytes | None:
         if ref.signature is None:
             return None
-        page = pages.get(with_mirrors((ref.signature,), mirrors), label="signature", offline=offline, progress=progress)
+        page = pages.get(
+            with_mirrors((ref.signature,), mirrors),
+            label="signature",
+            offline=offline,
+            past_caches=past_caches,
+            progress=progress,
+        )
         assert isinstance(page, pages.Page), "the request was not conditional"
         return page.content
 

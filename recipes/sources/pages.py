@@ -60,17 +60,21 @@ def get(
     label: str,
     offline: bool,
     validators: Validators | None = None,
+    past_caches: bool = False,
     progress: Progress = SILENCE,
 ) -> Page | NotModified:
     """Fetch a small document, at most `MAX_PAGE` bytes, from the first of `urls` that serves it.
 
     `validators` make the request to the url that they came from conditional (RFC 9110, 13.1.2 and 13.1.3). A file://
-    url has none and is read each time. Errors: FetchError, OfflineError.
+    url has none and is read each time. `past_caches` asks those in between to ask the server
+    (RFC 9111, 5.2.1.4). Errors: FetchError, OfflineError.
     """
 
     def attempt(url: str) -> Page | NotModified:
         headers = _conditions(validators) if validators and validators.url == shown(url) else {}
         accept = (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED) if headers else (HTTPStatus.OK,)
+        if past_caches and url.startswith("http"):
+            headers["Cache-Control"] = "no-cache"
         with client.open(url, headers, accept=accept) as answer:
             if answer.status == HTTPStatus.NOT_MODIFIED:
                 return NotModified(shown(url))

@@ -216,7 +216,7 @@ def derive(kind: str, name: str) -> dict[str, str] | TaskFailed:
     """Make the artifact of `kind` of the image `name`, unless it is an input that nobody lacks any more."""
     space = workspace.current()
     try:
-        receipt = engine.supply(kind, space.images[name], space.identity(space.images[name]), space.session)
+        receipt = space.supply(kind, space.images[name])
     except LarderError as error:
         return failure(error)
     if receipt is None:

@@ -15,7 +15,7 @@ from recipes.errors import LimitExceeded
 from .layout import SECTOR, SECTOR_LOG, U32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from recipes.errors import CorruptImage, UnsupportedFeature
 
@@ -112,36 +112,40 @@ class Log:
         """Return the error that names what is not replayed here."""
         return self._volume.unsupported(f"{feature}, which has to be replayed", hint=HINT)
 
-    def dirty(self) -> list[Record]:
-        """Return the records that have to be replayed, in order: none if the file system was unmounted."""
+    def dirty(self) -> tuple[int, int] | None:
+        """Return where what has to be replayed begins and ends, in sectors; None if the file system was unmounted."""
         head = self._end_of_cycle()
         last = self._before(head)
         if self._is_unmount(last, head):
-            return []
+            return None
         head = self._settled(self._whole_records(head))
         last = self._before(head)
-        if self._is_unmount(last, head):
-            return []
-        records = []
-        at = last.tail % self._sectors
-        left = (head - at) % self._sectors
+        tail, head = last.tail % self._sectors, head % self._sectors
+        return None if tail == head or self._is_unmount(last, head) else (tail, head)
+
+    def records(self, tail: int, head: int) -> Iterator[Record]:
+        """Yield the records from sector `tail` to sector `head`, in order."""
+        at = tail
+        left = (head - tail) % self._sectors
         while left > 0:
             record = self._record(at)
             if record is None or not self._is_whole(record):
                 raise self.corrupt(f"expected a record at sector {at}, found none, or not as its checksum says")
             self._check(record)
-            records.append(record)
+            yield record
             at = (at + record.sectors) % self._sectors
             left -= record.sectors
         if left:
             raise self.corrupt(f"its records do not end at sector {head}")
-        return records
 
-    def transactions(self, records: Iterable[Record]) -> Iterator[Transaction]:
-        """Yield the transactions in `records` that were committed, in the order in which they were."""
+    def transactions(self, tail: int, head: int) -> Iterator[Transaction]:
+        """Yield the transactions in those records that were committed, in the order in which they were.
+
+        Nothing is held of those that were yielded: a log may have millions of records.
+        """
         open_: dict[int, Transaction] = {}
         held = 0
-        for record in records:
+        for record in self.records(tail, head):
             body = self._body(record)
             at = 0
             for _ in range(record.operations):

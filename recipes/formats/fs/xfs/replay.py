@@ -42,7 +42,7 @@ from .volume import BmapIntent, Volume
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .log import Item, Record
+    from .log import Item
     from .volume import Disk
 
 #: Types of items (xfs_log_format.h): those that are replayed, those that begin something and those that end it, and
@@ -84,13 +84,13 @@ def replay(volume: Volume) -> Disk:
     Errors: `CorruptImage`, `LimitExceeded`; `UnsupportedFeature` for what cannot be replayed here, with what to do.
     """
     log = Log(volume)
-    records = log.dirty()
-    if not records:
+    where = log.dirty()
+    if where is None:
         return volume.disk
     unknown = volume.superblock.log_incompat & ~int(LogIncompat.XATTRS) if volume.v5 else 0
     if unknown:
         raise log.unsupported(f"a log with the features {unknown:#x}")
-    return _Replay(volume, log).run(records)
+    return _Replay(volume, log).run(*where)
 
 
 class _Replay:
@@ -106,13 +106,13 @@ class _Replay:
         #: What was begun: type and id -> item.
         self._begun: dict[tuple[int, int], bytes] = {}
 
-    def run(self, records: list[Record]) -> Disk:
-        for transaction in self._log.transactions(records):
+    def run(self, tail: int, head: int) -> Disk:
+        for transaction in self._log.transactions(tail, head):
             for item in transaction.items:
                 if _type(item) == _BUFFER:
                     flags, where = self._buffer_format(item)
                     self._cancelled[where] += bool(flags & _CANCELLED)
-        for transaction in self._log.transactions(records):
+        for transaction in self._log.transactions(tail, head):
             self._advance(transaction.lsn)
             # Stable: first buffers, then inodes, then what is no longer a buffer.
             for item in sorted(transaction.items, key=self._order):

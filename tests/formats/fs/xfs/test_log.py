@@ -57,7 +57,9 @@ MiB = 1 << 20
 def records(image: Path) -> int:
     """Return how many records there are to be replayed."""
     with opened(image) as source:
-        return len(Log(Volume(Disk(source))).dirty())
+        log_ = Log(Volume(Disk(source)))
+        where = log_.dirty()
+        return sum(1 for _ in log_.records(*where)) if where else 0
 
 
 def is_replayed(image: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_source_that_is_no_file(
     [
         ("raw", gzip.compress(disk("a"), mtime=0), "python -m recipes content {0} DST undoes the compression"),
         ("raw", b"<html>", "expected a disk image, found an HTML page"),
-        ("rootfs", b"QFI\xfb\0\0\0\3", "python -m recipes raw {0} DST makes a RAW disk of it"),
+        ("rootfs", b"QFI\xfb\0\0\0\3", "truncated QCOW2 image"),
         ("clone", b"QFI\xfb\0\0\0\3", "python -m recipes raw {0} DST makes a RAW disk of it"),
         ("clone", b"404: Not Found", "expected a RAW disk, found text"),
     ],

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +80,12 @@ class Project:
         """
         folder = self.folder.parent / "hook"
         folder.mkdir(exist_ok=True)
+        # A module of its own, so that it may be a whole one, with what has to stand first.
+        name = f"hook_{sum(1 for _ in folder.glob('hook_*.py'))}"
+        (folder / f"{name}.py").write_text(code)
         with (folder / "sitecustomize.py").open("a") as file:
             file.write(
-                f"try:\n{textwrap.indent(code, '    ')}\n"
+                f"try:\n    import {name}\n"
                 "except BaseException:\n"
                 "    import os, traceback\n"
                 "    traceback.print_exc()\n"

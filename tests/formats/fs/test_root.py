@@ -109,9 +109,9 @@ def test_a_bare_file_system_is_the_root(tmp_path: Path) -> None:
         assert [path for path, _node in tree.walk()] == [b"", b"lost+found"]
 
 
-@pytest.mark.parametrize(("tool_name", "name", "size"), [("mkfs.xfs", "xfs", 320), ("LUKS", "LUKS", 1)])
-def test_another_file_system_is_named(disk: Disk, tool_name: str, name: str, size: int) -> None:
-    disk.add(EFI, "mkfs.vfat").add(LINUX, "ext4").add(LINUX, tool_name, size=size)
+def test_another_file_system_is_named(disk: Disk) -> None:
+    name, size = "LUKS", 1
+    disk.add(EFI, "mkfs.vfat").add(LINUX, "ext4").add(LINUX, name, size=size)
     with pytest.raises(UnsupportedFeature) as caught:
         disk.root()
     text = str(caught.value)
@@ -138,7 +138,7 @@ def test_a_btrfs_with_the_type(disk: Disk) -> None:
 
 def test_no_root_at_all(disk: Disk) -> None:
     disk.add(EFI, "mkfs.vfat").add(LINUX, "ext4")
-    with pytest.raises(UnsupportedFeature, match=r"or one with ext4 and /etc/os-release; found partition 1 \(vfat"):
+    with pytest.raises(UnsupportedFeature, match=r"a file system of ext2, .*; found partition 1 \(vfat"):
         disk.root()
 
 

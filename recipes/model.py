@@ -11,27 +11,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     import hashlib
-    from collections.abc import Mapping
     from pathlib import Path
 
 Arch = Literal["x86_64", "aarch64"]
 Kind = Literal["disk", "rootfs", "oci"]
 Compression = Literal["gzip", "zstd", "none"]
-
-#: For an image of each kind: the kinds of artifact that it can have, each with the kind that it is made from; inputs
-#: before what is made from them.
-DERIVABLE: Mapping[Kind, Mapping[str, str | None]] = {
-    "disk": {
-        "fetch": None,
-        "content": "fetch",
-        "raw": "content",
-        "rootfs": "raw",
-        "vhdx": "rootfs",
-        "oci": "rootfs",
-    },
-    "rootfs": {"fetch": None, "content": "fetch", "rootfs": "content", "vhdx": "rootfs", "oci": "rootfs"},
-    "oci": {"fetch": None, "content": "fetch", "rootfs": "content", "vhdx": "rootfs", "oci": "rootfs"},
-}
 
 #: What a virtual disk may claim, unless images.toml or the command line says otherwise.
 DEFAULT_MAX_VIRTUAL_SIZE = "2TiB"

@@ -16,9 +16,9 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 #: The floors from the ground up. A room may import from its own floor if it is the same room, and from every floor
 #: below; two rooms on one floor know nothing of each other. Rooms are packages and single modules.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("recipes", "recipes.errors", "recipes.jsontext", "recipes.names", "recipes.units"),
+    ("recipes", "recipes.errors", "recipes.jsontext", "recipes.names", "recipes.redact", "recipes.units"),
     ("recipes.model", "recipes.progress"),
-    ("recipes.console", "recipes.reference", "recipes.settings"),
+    ("recipes.console", "recipes.kinds", "recipes.reference", "recipes.settings"),
     ("recipes.interruption",),
     ("recipes.formats",),
     ("recipes.formats.io",),

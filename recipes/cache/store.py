@@ -48,6 +48,7 @@ from typing import TYPE_CHECKING
 from recipes import jsontext
 from recipes.errors import StoreError
 from recipes.formats.io import sparse
+from recipes.kinds import KINDS
 from recipes.progress import SILENT_METER
 
 from .receipt import Receipt
@@ -60,16 +61,6 @@ if TYPE_CHECKING:
 
     from recipes.model import Image
     from recipes.progress import Progress
-
-#: Name of each kind's artifact in its entry.
-FILE_NAMES = {
-    "fetch": "wrapper",
-    "content": "content",
-    "raw": "disk.raw",
-    "rootfs": "rootfs.tar",
-    "vhdx": "disk.vhdx",
-    "oci": "oci.tar",
-}
 
 #: Clones are handed out, the cached file never changes: not even by a careless `qemu -drive file=…`.
 _MODE = 0o444
@@ -92,12 +83,12 @@ class Entry:
 
     def artifact(self, kind: str) -> Path:
         """Return where the artifact of `kind` is, or would be."""
-        return self.path / FILE_NAMES[kind]
+        return self.path / KINDS[kind].file
 
     @property
     def part(self) -> Path:
         """Where a download collects its bytes until they are verified."""
-        return self.path / f"{FILE_NAMES['fetch']}.part"
+        return self.path / f"{KINDS['fetch'].file}.part"
 
     @property
     def clones(self) -> Path:
@@ -134,7 +125,7 @@ class Entry:
 
     def asked(self) -> set[str]:
         """Return the kinds that were named on a command line, or may have been: a mark that cannot be read counts."""
-        return {kind for kind in FILE_NAMES if not is_gone(self._mark(kind))}
+        return {kind for kind in KINDS if not is_gone(self._mark(kind))}
 
     def ask(self, kind: str) -> None:
         """Remember that `kind` was named on a command line, where the cache can be written to."""
@@ -145,7 +136,7 @@ class Entry:
 
     def kinds(self) -> list[str]:
         """Return the kinds whose artifact is there, whatever its receipt says."""
-        return [kind for kind in FILE_NAMES if is_there(self.artifact(kind))]
+        return [kind for kind in KINDS if is_there(self.artifact(kind))]
 
     def is_spent(self) -> bool:
         """Say whether nothing is in the folder but what goes with artifacts, and tells of none that is there.
@@ -156,7 +147,7 @@ class Entry:
             names = {path.name for path in self.path.iterdir()}
         except OSError:
             return False
-        marks = {f"{kind}{ending}" for kind in FILE_NAMES for ending in (".json", ".asked", ".used")}
+        marks = {f"{kind}{ending}" for kind in KINDS for ending in (".json", ".asked", ".used")}
         marks |= {_LOCK, self.clones.name, f"{self.part.name}.json"}
         return all(name in marks or name.startswith((_TEMPORARY, _PENDING)) for name in names)
 
@@ -168,7 +159,7 @@ class Entry:
             return []
         left = [name for name in names if name.startswith((_TEMPORARY, _PENDING))]
         # A receipt without an artifact is a lie, and what a download came from tells nothing without its bytes.
-        alone = {f"{kind}.json": file for kind, file in FILE_NAMES.items()} | {f"{self.part.name}.json": self.part.name}
+        alone = {f"{kind}.json": row.file for kind, row in KINDS.items()} | {f"{self.part.name}.json": self.part.name}
         left += [name for name, file in alone.items() if name in names and file not in names]
         return [self.path / name for name in left]
 
@@ -296,7 +287,7 @@ class Held:
 
     def sweep(self) -> None:
         """Finish the publication that a dead holder of the lock had begun, and remove what else it left."""
-        for kind in FILE_NAMES:
+        for kind in KINDS:
             if pending := self.entry._pending(kind):
                 pending.replace(self.entry.path / f"{kind}.json")
         for path in self.entry.leftovers():

@@ -18,15 +18,8 @@ from urllib.parse import urlsplit
 
 from recipes import __version__
 from recipes.errors import DeclarationError
-from recipes.model import (
-    DEFAULT_COMPRESSION,
-    DEFAULT_MAX_VIRTUAL_SIZE,
-    DEFAULT_VHDX_SIZE,
-    DERIVABLE,
-    Digest,
-    Image,
-    Source,
-)
+from recipes.kinds import DERIVABLE
+from recipes.model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Digest, Image, Source
 from recipes.names import ends_with
 from recipes.reference import Namespace, Reference, is_layout, serves_by_digest
 from recipes.settings import ARCH_ALIASES

@@ -60,5 +60,4 @@ RECIPE = Recipe(
     kind="content",
     version=1,
     make=make,
-    doc="{title}, decompressed",
 )

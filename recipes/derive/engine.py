@@ -17,15 +17,17 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from recipes.cache import store
 from recipes.cache.receipt import Receipt, derivation_key
 from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
-from recipes.model import DERIVABLE, Wrapper
+from recipes.kinds import DERIVABLE, KINDS
+from recipes.model import Wrapper
 from recipes.progress import SILENCE
 
-from . import content, fetch, oci, raw, restored, rootfs, vhdx
+from . import restored
 from .recipe import Work
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from .recipe import Limits, Made, Recipe
 
 #: Every recipe by the kind that it makes, inputs before what is made from them.
-RECIPES: dict[str, Recipe] = {module.RECIPE.kind: module.RECIPE for module in (fetch, content, raw, rootfs, vhdx, oci)}
+RECIPES: dict[str, Recipe] = {kind: import_module(f".{kind}", __package__).RECIPE for kind in KINDS}
 
 
 @dataclass(slots=True)

@@ -64,6 +64,5 @@ RECIPE = Recipe(
     kind="fetch",
     version=1,
     make=make,
-    doc="the original of {title}, kept",
     parameters=parameters,
 )

@@ -65,6 +65,5 @@ RECIPE = Recipe(
     kind="oci",
     version=1,
     make=make,
-    doc="{title} as an archive for docker, podman, skopeo and Apple container",
     parameters=parameters,
 )

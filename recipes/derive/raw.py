@@ -43,5 +43,4 @@ RECIPE = Recipe(
     kind="raw",
     version=1,
     make=make,
-    doc="{title} as a sparse RAW disk",
 )

@@ -89,8 +89,6 @@ class Recipe:
     #: Part of the key: raised whenever the same input gives other bytes than before.
     version: int
     make: Make
-    #: For `doit list`; {title} is the image's.
-    doc: str
     #: What the declaration, beyond where the bytes come from, says of the result: part of the key.
     parameters: Callable[[Image, Identity], Mapping[str, object]] = lambda image, identity: {}
 

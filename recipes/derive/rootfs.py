@@ -38,6 +38,5 @@ RECIPE = Recipe(
     kind="rootfs",
     version=1,
     make=make,
-    doc="the root file system of {title} as a tar archive",
     parameters=parameters,
 )

@@ -40,6 +40,5 @@ RECIPE = Recipe(
     kind="vhdx",
     version=1,
     make=make,
-    doc="{title} as a disk for WSL2 (ext4 in a dynamic VHDX)",
     parameters=parameters,
 )

@@ -24,7 +24,7 @@ from recipes.errors import CorruptImage
 from recipes.formats.io import digests
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import INDEX, MANIFEST, Descriptor
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.redact import shown
 
 if TYPE_CHECKING:
@@ -42,10 +42,6 @@ _RECEIPT = "vnd.larder.receipt"
 _KIND = "vnd.larder.kind"
 _DISKTYPE = "disktype"
 _TITLE = "org.opencontainers.image.title"
-#: What podman calls the kinds that it can make a machine of. A wrapper is one where it is a QCOW2.
-_DISKTYPES = {"raw": "raw", "vhdx": "vhdx", "rootfs": "tar"}
-#: Kinds that hold compressed data already.
-_AS_THEY_ARE = frozenset({"fetch", "oci"})
 
 
 class Layer(NamedTuple):
@@ -66,7 +62,7 @@ class Shared:
 
 def is_compressed(kind: str) -> bool:
     """Say whether artifacts of `kind` travel as zstd."""
-    return kind not in _AS_THEY_ARE
+    return not KINDS[kind].is_compressed
 
 
 def manifest(receipt: Receipt, layer: Layer, *, is_qcow2: bool = False) -> bytes:
@@ -201,7 +197,8 @@ def _order(entry: Any) -> tuple[bool, list[int], str]:
 
 
 def _disktype(kind: str, is_qcow2: bool) -> str | None:
-    return "qcow2" if kind == "fetch" and is_qcow2 else _DISKTYPES.get(kind)
+    """Return what podman calls the artifact, if it can make a machine of it: of a wrapper if that is a QCOW2."""
+    return "qcow2" if kind == "fetch" and is_qcow2 else KINDS[kind].disktype
 
 
 def _title(receipt: Receipt, disktype: str | None) -> str:
@@ -209,5 +206,5 @@ def _title(receipt: Receipt, disktype: str | None) -> str:
     url = urlsplit(receipt.identity.urls[0])
     if receipt.kind == "fetch" and url.scheme != "oci" and (name := PurePosixPath(unquote(url.path)).name):
         return name
-    ending = f"{disktype or receipt.kind}.zst" if is_compressed(receipt.kind) else "oci.tar"
+    ending = f"{disktype or receipt.kind}.zst" if is_compressed(receipt.kind) else KINDS[receipt.kind].file
     return f"{receipt.image}.{receipt.arch}.{ending}"

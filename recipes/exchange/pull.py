@@ -19,7 +19,7 @@ from recipes.formats.codec import zstd_disk
 from recipes.formats.codec.arriving import arriving
 from recipes.formats.io import blkhash as blkhashes
 from recipes.formats.io import digests
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENT_METER
 from recipes.sources.download import receive, require_room
 from recipes.sources.flow import Flow
@@ -219,7 +219,8 @@ def _require(shared: Shared, kind: str, key: str, image: Image, identity: Identi
     if expected != found:
         raise CorruptImage(f"expected {_words(*expected)}, found {_words(*found)}")
     artifact = receipt.artifact
-    limit = max(limits.max_virtual_size, image.vhdx_size) if kind == "vhdx" else limits.max_virtual_size
+    own = KINDS[kind].own_size
+    limit = max(limits.max_virtual_size, getattr(image, own) if own else 0)
     if artifact.size > limit:
         raise LimitExceeded(f"expected {limit} bytes at the most, its receipt says {artifact.size}")
     # Zstandard's bound, with some room for the frames.

@@ -23,7 +23,7 @@ from recipes.errors import StoreError
 from recipes.formats.disk.qcow2.overlay import write_overlay
 from recipes.formats.io import sparse
 from recipes.formats.io.sparse import SECTOR
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENCE
 from recipes.units import format_size
 
@@ -40,9 +40,9 @@ METHODS: tuple[Method, ...] = get_args(Method)
 #: The format that is no kind of artifact: an overlay on a RAW.
 OVERLAY = "qcow2"
 #: The formats that are disks, whose size may be chosen.
-_DISKS = frozenset({"raw", OVERLAY})
+_DISKS = frozenset({OVERLAY, *(row.name for row in KINDS.values() if row.is_resizable)})
 #: The formats that whoever takes a clone of them writes to.
-_WRITTEN = frozenset({"raw", "vhdx"})
+_WRITTEN = frozenset(row.name for row in KINDS.values() if row.is_written)
 #: What `auto` tries, in this order; a file that is written to is never the cache's own.
 _WAYS: tuple[Method, ...] = ("reflink", "copy")
 _OVERLAY_WAYS: tuple[Method, ...] = ("hardlink", "reflink", "copy")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from doit.reporter import ConsoleReporter
 
 from recipes.console import console
+from recipes.kinds import KINDS
 from recipes.project import workspace
 from recipes.redact import shown
 from recipes.units import format_duration, format_size
@@ -61,7 +62,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             artifact = receipt.artifact
             took = receipt.durations.get(receipt.kind)
             parts = [format_size(artifact.size)]
-            if receipt.kind == "raw":
+            if KINDS[receipt.kind].is_sparse:
                 parts.append(f"{format_size(artifact.allocated)} on disk")
             if took:
                 parts.append(f"in {format_duration(took)}")

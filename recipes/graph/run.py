@@ -22,8 +22,8 @@ from doit.runner import MThreadRunner
 from recipes import interruption
 from recipes.cache import usage
 from recipes.derive import engine
-from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
+from recipes.kinds import KINDS
 from recipes.project import workspace
 
 from . import arguments
@@ -167,16 +167,13 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
             for each in pushes:
                 words = each.init_options(list(rest))
                 expanded.append(each.name)
-        elif word in RECIPES and task is not None:
+        elif word in KINDS and task is not None:
             expanded.extend(task.task_dep)
         elif "*" in word:
             matching = [
                 name
                 for name, task in tasks.items()
-                if fnmatchcase(name, word)
-                and name not in RECIPES
-                and task.subtask_of not in _ACTS
-                and name not in _ACTS
+                if fnmatchcase(name, word) and name not in KINDS and task.subtask_of not in _ACTS and name not in _ACTS
             ]
             if not matching:
                 raise InvalidCommand(f"no task matches {word!r}; `doit list` shows what there is")
@@ -206,7 +203,7 @@ def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]
         seen.add(name)
         task = tasks[name]
         todo += [*task.task_dep, *task.calc_dep, *(targets[file] for file in task.file_dep if file in targets)]
-        if task.meta and task.meta.get("kind") in RECIPES:
+        if task.meta and task.meta.get("kind") in KINDS:
             found.setdefault(task.meta["image"], set()).add(task.meta["kind"])
         else:
             todo += task.setup_tasks
@@ -234,7 +231,7 @@ def explain_missing(word: str) -> None:
     space = workspace.current()
     if kind in ("push", "pull") and space.remote is None:
         raise InvalidCommand(f'{kind} takes a registry, and images.toml declares none: [cache], registry = "HOST/PATH"')
-    if not colon or (kind not in RECIPES and kind not in ("lima", "pull", *_ACTS)):
+    if not colon or (kind not in KINDS and kind not in ("lima", "pull", *_ACTS)):
         return
     if name in space.images:
         raise InvalidCommand(f"{name} is a {space.images[name].kind} image: {kind} cannot be derived from it")

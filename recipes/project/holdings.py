@@ -11,7 +11,7 @@ from recipes.cache.prune import Inode, Item, Standing
 from recipes.derive import engine
 from recipes.errors import LarderError, StoreError
 from recipes.formats.io import sparse
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from recipes.sources.lists import ListRef
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from recipes.cache import ledger, store
 from recipes.derive import engine
-from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
 from recipes.formats.io import sparse
+from recipes.kinds import KINDS
 from recipes.sources.lists import ListRef
 from recipes.sources.repin import repinned
 
@@ -115,7 +115,7 @@ def totals(found: list[Row]) -> Totals:
                 status = row.path.stat()
             except FileNotFoundError:
                 continue  # another process has just taken it away
-            holes = max(0, row.size - row.allocated) if row.kind == "raw" else 0
+            holes = max(0, row.size - row.allocated) if KINDS[row.kind].is_sparse else 0
             files[status.st_dev, status.st_ino] = (row.allocated, holes)
     return Totals(
         artifacts=sum(row.size is not None and row.state != "partial" for row in found),
@@ -131,7 +131,7 @@ def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
     outdated = image is not None and _is_outdated(space, image)
     found = []
     clones = ledger.living(entry)
-    for kind in RECIPES:
+    for kind in KINDS:
         path = entry.artifact(kind)
         receipt = entry.receipt(kind)
         state: State | None = None

@@ -16,7 +16,7 @@ from recipes.derive import engine
 from recipes.errors import LarderError, OfflineError
 from recipes.formats.io.probe import RAW_FORMATS
 from recipes.formats.wrapper import claims
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.redact import shown
 from recipes.reference import serves_by_digest
 from recipes.sources import oci_fetch
@@ -101,11 +101,11 @@ class Row:
         if self.content_format in RAW_FORMATS:
             files["raw"] = files["content"]
         # How much of a disk its files are, and how well they compress, is known once they were read.
-        sizes = {"fetch": self.download, "content": self.content_size, "raw": self.virtual_size}
+        sizes = {"wrapper": self.download, "content": self.content_size, "disk": self.virtual_size, None: None}
         kept = {files[kind] for kind in self.runs if kind not in self.released}
         stays = goes = Bytes()
         for file in {files[kind] for kind in self.runs} & set(self.runs):
-            size = sizes.get(file)
+            size = sizes[KINDS[file].size]
             written = Bytes(size or 0, size) if file == "fetch" else Bytes(0, size)
             if file in kept:
                 stays += written

@@ -23,8 +23,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from recipes.cache.store import FILE_NAMES
-from recipes.model import DERIVABLE
+from recipes import kinds
+from recipes.kinds import DERIVABLE
 from tests.kit.ext4_images import make
 from tests.kit.oracles import need
 from tests.kit.project import DOIT, Project, disk, sha256
@@ -153,7 +153,8 @@ class Crowd:
         return [
             task
             for task, digest in self.expected.items()
-            if digest_of(self.project.entry(task.partition(":")[2]) / FILE_NAMES[task.partition(":")[0]]) != digest
+            if digest_of(self.project.entry(task.partition(":")[2]) / kinds.KINDS[task.partition(":")[0]].file)
+            != digest
         ]
 
     def unrecorded(self) -> set[str]:
@@ -246,7 +247,7 @@ class Crowd:
         if act == "make":
             self.run(task)
         elif act == "group":
-            self.run("-n", "3", *dice.sample(list(FILE_NAMES), 3))
+            self.run("-n", "3", *dice.sample(list(kinds.KINDS), 3))
         elif act == "clone":
             self._clone(task, number)
         elif act == "lima":
@@ -311,7 +312,7 @@ def crowd(folder: Path) -> Iterator[Crowd]:
         lone = _project(folder / "lone", server, served)
         lone.ok(*_tasks())
         expected = {
-            f"{kind}:{name}": digest_of(lone.entry(name) / FILE_NAMES[kind])
+            f"{kind}:{name}": digest_of(lone.entry(name) / kinds.KINDS[kind].file)
             for name, of in KINDS.items()
             for kind in of
         }
@@ -338,7 +339,7 @@ def _tasks() -> list[str]:
 
 def _groups() -> set[str]:
     """Return the tasks that are only the sum of others."""
-    return {"resolve", "_sums", "clone", "lima", *FILE_NAMES}
+    return {"resolve", "_sums", "clone", "lima", *kinds.KINDS}
 
 
 def _project(folder: Path, server: Server, served: dict[str, bytes]) -> Project:

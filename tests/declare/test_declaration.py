@@ -18,7 +18,8 @@ from jsonschema import Draft7Validator
 from recipes.declare import validate
 from recipes.declare.declaration import COMMANDS, DEFAULT_DERIVE, load
 from recipes.errors import DeclarationError
-from recipes.model import DERIVABLE, Digest
+from recipes.kinds import DERIVABLE
+from recipes.model import Digest
 from recipes.reference import Namespace
 from recipes.units import parse_size
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes.cache.store import Entry, Store
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from tests.kit import lima as limactl
 from tests.kit.project import DOIT, Project, Result
 from tests.kit.servers import Exchange, misbehaving

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.cache.receipt import Receipt, Served
-from recipes.cache.store import FILE_NAMES, Store
+from recipes.cache.store import Store
 from recipes.declare.declaration import loads
 from recipes.errors import LarderError, StoreError
+from recipes.kinds import KINDS
 from recipes.model import Artifact, BlockHash, Content, Digest, Identity, Wrapper
 from recipes.sources import checksums
 from recipes.sources.manifests import Named
@@ -105,7 +106,7 @@ def _read_receipt(path: Path, _: Path) -> None:
     entry = Store(path.parent).entry_of("a", "x86_64")
     entry.path.mkdir(parents=True)
     (entry.path / "raw.json").write_bytes(path.read_bytes())
-    (entry.path / FILE_NAMES["raw"]).write_bytes(b"bytes")
+    (entry.path / KINDS["raw"].file).write_bytes(b"bytes")
     try:
         receipt = entry.receipt("raw")
         if receipt is None:

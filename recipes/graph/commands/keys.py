@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recipes.console import console
 from recipes.derive import engine
 from recipes.errors import LarderError
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from recipes.project import survey
 from recipes.units import format_size
 

@@ -8,8 +8,8 @@ from doit.exceptions import InvalidCommand
 
 from recipes.cache import usage
 from recipes.derive import engine
-from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
+from recipes.kinds import KINDS
 
 from .command import FAILED, CacheCommand, show
 
@@ -33,7 +33,7 @@ The files are the cache's: clone them, do not write to them.
         for word in pos_args:
             kind, _, name = word.partition(":")
             image = space.images.get(name)
-            if kind not in RECIPES or image is None:
+            if kind not in KINDS or image is None:
                 raise InvalidCommand(f"expected KIND:IMAGE as `doit list` shows them, got {word!r}")
             entry = space.session.store.entry(image)
             try:

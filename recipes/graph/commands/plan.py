@@ -11,7 +11,7 @@ from doit.exceptions import InvalidCommand
 
 from recipes.console import console
 from recipes.graph.run import explain_missing
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from recipes.project import survey
 from recipes.units import format_size
 

@@ -14,7 +14,7 @@ from recipes.console import console
 from recipes.derive import repair as repairs
 from recipes.derive import verify
 from recipes.errors import Interrupted, LarderError, StoreError
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from recipes.project import inventory
 from recipes.units import format_duration
 

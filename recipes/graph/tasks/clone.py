@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from recipes.model import Image
 
-_FORMATS = ("raw", OVERLAY, "rootfs", "vhdx", "oci", "content", "fetch")
+_FORMATS = clone.formats("disk")
 PARAMS: tuple[dict[str, Any], ...] = (
     {
         "name": "to",

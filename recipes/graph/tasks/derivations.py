@@ -14,17 +14,16 @@ from doit.exceptions import TaskFailed
 from doit.tools import result_dep
 
 from recipes.derive import engine
-from recipes.derive.engine import RECIPES
 from recipes.errors import LarderError
 from recipes.graph.failure import failure
 from recipes.graph.report import Reporter
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.project import workspace
 from recipes.redact import shown
 from recipes.sources.lists import ListRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from recipes.model import Identity
 
@@ -160,8 +159,8 @@ def _recorded(identity: Identity) -> dict[str, Any]:
 
 def derivations(kind: str) -> Iterator[TaskDict]:
     """Yield the group of `kind` and a task for each image that can have it."""
-    recipe = RECIPES[kind]
-    yield {"basename": kind, "name": None, "doc": recipe.doc.format(title="each image")}
+    row = KINDS[kind]
+    yield {"basename": kind, "name": None, "doc": row.doc.format(title="each image")}
     space = workspace.current()
     for name, image in space.images.items():
         if kind not in DERIVABLE[image.kind]:
@@ -170,7 +169,7 @@ def derivations(kind: str) -> Iterator[TaskDict]:
         yield {
             "basename": kind,
             "name": name,
-            "doc": recipe.doc.format(title=image.title or name),
+            "doc": row.doc.format(title=image.title or name),
             "actions": [(derive, [kind, name])],
             "targets": [str(space.session.store.entry(image).artifact(kind))],
             "task_dep": [f"pull:{name}"] if space.remote else [],
@@ -182,34 +181,18 @@ def derivations(kind: str) -> Iterator[TaskDict]:
         }
 
 
-def task_fetch() -> Iterator[TaskDict]:
-    """The original of each image, kept."""
-    return derivations("fetch")
+def creators() -> dict[str, Callable[[], Iterator[TaskDict]]]:
+    """Return the task creators of all kinds, by the names that doit looks for in a dodo.py."""
+    return {f"task_{kind}": _creator(kind) for kind in KINDS}
 
 
-def task_content() -> Iterator[TaskDict]:
-    """Each image, decompressed."""
-    return derivations("content")
+def _creator(kind: str) -> Callable[[], Iterator[TaskDict]]:
+    # A function, and no partial: doit takes nothing else for a task creator.
+    def task() -> Iterator[TaskDict]:
+        return derivations(kind)
 
-
-def task_raw() -> Iterator[TaskDict]:
-    """Each disk image as a sparse RAW file."""
-    return derivations("raw")
-
-
-def task_rootfs() -> Iterator[TaskDict]:
-    """The root file system of each image as a tar archive."""
-    return derivations("rootfs")
-
-
-def task_vhdx() -> Iterator[TaskDict]:
-    """Each image as a disk for WSL2."""
-    return derivations("vhdx")
-
-
-def task_oci() -> Iterator[TaskDict]:
-    """Each image as an archive for docker, podman, skopeo and Apple container."""
-    return derivations("oci")
+    task.__doc__ = KINDS[kind].group
+    return task
 
 
 def derive(kind: str, name: str) -> dict[str, str] | TaskFailed:

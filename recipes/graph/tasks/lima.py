@@ -18,7 +18,8 @@ from recipes.export.lima import Supply
 from recipes.formats.codec import compression
 from recipes.formats.io.digests import of_file
 from recipes.graph.failure import failure
-from recipes.model import DERIVABLE, DIGEST_LENGTHS
+from recipes.kinds import DERIVABLE
+from recipes.model import DIGEST_LENGTHS
 from recipes.project import workspace
 from recipes.redact import shown
 from recipes.settings import expand, user_cache

@@ -11,7 +11,7 @@ from recipes.errors import LarderError, StoreError
 from recipes.exchange import pull, push
 from recipes.formats.io.context import Context
 from recipes.graph.failure import failure
-from recipes.model import DERIVABLE
+from recipes.kinds import DERIVABLE
 from recipes.project import workspace
 from recipes.project.survey import asked_of
 from recipes.units import format_size

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.cache.store import FILE_NAMES
+from recipes.kinds import KINDS
 from tests.kit.project import Project, disk
 from tests.kit.registries import Keeping, layer, refuse
 from tests.kit.servers import misbehaving
@@ -90,7 +90,7 @@ def test_every_kind(project: Project, tmp_path: Path, kind: str) -> None:
         project.ok("push:one")
         (project.upstream / "one.tar.gz").unlink()
         assert f"{kind}:one: pulled from" in b.ok(f"{kind}:one")
-    first, second = (each.entry("one") / FILE_NAMES[kind] for each in (project, b))
+    first, second = (each.entry("one") / KINDS[kind].file for each in (project, b))
     assert filecmp.cmp(first, second, shallow=False)
     assert second.stat().st_blocks <= first.stat().st_blocks + 64
 

@@ -1,0 +1,161 @@
+"""The kinds of artifact: one row for each, and everything that lists kinds reads it.
+
+A new kind is a row here, a module of its name in recipes/derive/ with a ``RECIPE``, and its tests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .model import Kind
+
+
+class Row(NamedTuple):
+    """What is to be known of a kind of artifact, beside how it is made."""
+
+    name: str
+    #: Of the artifact, in its entry.
+    file: str
+    #: By kind of image: the kind that it is made from, None for what is downloaded. An image of another kind has none.
+    made_from: Mapping[Kind, str | None]
+    #: For `doit list`: of one image, {title} being the image's, and of all.
+    doc: str
+    group: str
+    #: For `doit help KIND:IMAGE`: {path} is where it is, {image} its image, {reference} what clients call an OCI image.
+    clients: str
+    #: What tells its size before it is there; None for what is known once the files were read.
+    size: Literal["wrapper", "content", "disk"] | None = None
+    #: Whether it takes less room than it has bytes.
+    is_sparse: bool = False
+    #: Whether a clone may be larger: a disk whose size says nothing of what is in it.
+    is_resizable: bool = False
+    #: Whether whoever takes a clone of it writes to that.
+    is_written: bool = False
+    #: Whether it holds compressed data already, so that it travels as it is and not as zstd.
+    is_compressed: bool = False
+    #: What podman calls it, if it can make a machine of it.
+    disktype: str | None = None
+    #: The attribute of an image that says how large it may be, beside max-virtual-size.
+    own_size: str | None = None
+
+
+_ROWS = (
+    Row(
+        name="fetch",
+        file="wrapper",
+        made_from={"disk": None, "rootfs": None, "oci": None},
+        doc="the original of {title}, kept",
+        group="The original of each image, kept.",
+        clients="""
+The original, as upstream serves it: {path}
+
+  doit clone:{image} --format fetch --to FILE
+""",
+        size="wrapper",
+        is_compressed=True,
+    ),
+    Row(
+        name="content",
+        file="content",
+        made_from={"disk": "fetch", "rootfs": "fetch", "oci": "fetch"},
+        doc="{title}, decompressed",
+        group="Each image, decompressed.",
+        clients="""
+The original without its outer compression: {path}
+
+  doit clone:{image} --format content --to FILE
+""",
+        size="content",
+    ),
+    Row(
+        name="raw",
+        file="disk.raw",
+        made_from={"disk": "content"},
+        doc="{title} as a sparse RAW disk",
+        group="Each disk image as a sparse RAW file.",
+        clients="""
+A sparse RAW disk: {path}
+Clone it, do not write to it: the cache hands it out again.
+
+  a disk of its own       doit clone:{image} --to vm/disk.raw --size 40G
+  an overlay, for QEMU    doit clone:{image} --format qcow2 --to vm/disk.qcow2
+  Lima                    doit lima:{image}
+                          doit lima:{image} --template
+""",
+        size="disk",
+        is_sparse=True,
+        is_resizable=True,
+        is_written=True,
+        disktype="raw",
+    ),
+    Row(
+        name="rootfs",
+        file="rootfs.tar",
+        made_from={"disk": "raw", "rootfs": "content", "oci": "content"},
+        doc="the root file system of {title} as a tar archive",
+        group="The root file system of each image as a tar archive.",
+        clients="""
+The root file system as a tar archive: {path}
+
+  WSL2              wsl.exe --import {image} DIR "$(wslpath -w {path})"
+  Lima (WSL2)       images: [{{location: {path}}}]
+  docker            docker import {path} {image}
+  podman            podman import {path} {image}
+  Containerfile     ADD {path} /                    (after FROM scratch)
+""",
+        disktype="tar",
+    ),
+    Row(
+        name="vhdx",
+        file="disk.vhdx",
+        made_from={"disk": "rootfs", "rootfs": "rootfs", "oci": "rootfs"},
+        doc="{title} as a disk for WSL2 (ext4 in a dynamic VHDX)",
+        group="Each image as a disk for WSL2.",
+        clients="""
+ext4 in a dynamic VHDX: {path}
+A distribution that runs writes to its disk, and `wsl --unregister` deletes it. So clone it first; only `--import --vhd`
+makes its own copy.
+
+  WSL2, in place    doit clone:{image} --format vhdx --to DIR/ext4.vhdx
+                    wsl.exe --import-in-place {image} "$(wslpath -w DIR/ext4.vhdx)"
+  WSL2, copied      wsl.exe --import {image} DIR "$(wslpath -w {path})" --vhd
+
+DIR is a folder on a Windows drive that no other distribution uses.
+""",
+        is_written=True,
+        disktype="vhdx",
+        own_size="vhdx_size",
+    ),
+    Row(
+        name="oci",
+        file="oci.tar",
+        made_from={"disk": "rootfs", "rootfs": "rootfs", "oci": "rootfs"},
+        doc="{title} as an archive for docker, podman, skopeo and Apple container",
+        group="Each image as an archive for docker, podman, skopeo and Apple container.",
+        clients="""
+An OCI image layout and docker archive in one: {path}
+
+  docker            docker load -i {path}
+  podman            podman load -i {path}
+  skopeo            skopeo copy oci-archive:{path} docker://REGISTRY/{image}
+  Apple container   container image load -i {path}
+
+  run it            docker run -it {reference}      (podman, container alike)
+  build on it       FROM {reference}                (docker build, podman build, container build)
+""",
+        is_compressed=True,
+    ),
+)
+
+#: By name; inputs come before what is made from them.
+KINDS: Mapping[str, Row] = {row.name: row for row in _ROWS}
+
+#: For an image of each kind: the kinds of artifact that it can have, each with the kind that it is made from; inputs
+#: before what is made from them.
+DERIVABLE: Mapping[Kind, Mapping[str, str | None]] = {
+    image: {row.name: row.made_from[image] for row in _ROWS if image in row.made_from}
+    for image in cast("tuple[Kind, ...]", ("disk", "rootfs", "oci"))
+}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from recipes import declare
 from recipes.cache import roots, store, usage
 from recipes.cache.prune import Inode, Item, Standing
-from recipes.derive import engine
-from recipes.errors import LarderError, StoreError
+from recipes.errors import LarderError
 from recipes.formats.io import sparse
-from recipes.kinds import DERIVABLE
 from recipes.sources.lists import ListRef
+
+from . import look
 
 if TYPE_CHECKING:
     import os
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.cache.store import Entry
-    from recipes.model import Identity, Image
+    from recipes.model import Image
 
+    from .look import Look
     from .workspace import Workspace
 
 _DAY_NS = 86400 * 10**9
@@ -35,52 +35,20 @@ _DRAFT_NS = _DAY_NS
 
 def items(space: Workspace) -> list[Item]:
     """Return the files of the cache; raise LarderError where the declarations of a project cannot be read."""
-    images = _images(space)
+    everybodys = look.everybodys(space, strict=True)
     found: list[Item] = []
     for entry in space.session.store.entries():
-        found += _Entry(space, entry, images.get((entry.image, entry.arch), [])).items()
-    return [*found, *_leftovers(space, [image for same in images.values() for image in same])]
-
-
-def _images(space: Workspace) -> dict[tuple[str, str], list[Image]]:
-    """Return what the projects that share the cache declare, by name and architecture."""
-    declarations = {space.settings.images: space.declaration}
-    for file, path in roots.registered(space.session.store.root).items():
-        if path in declarations or store.is_gone(path):
-            continue
-        try:
-            declarations[path] = declare.load(path, validated=space.session.store.root / "validated")
-        except LarderError as error:
-            raise StoreError(
-                f"another project shares this cache, and what it declares cannot be read:\n{error}",
-                hint=f"repair it, or prune as somebody who may read it; if that project is no more, delete {file}",
-            ) from error
-    found: dict[tuple[str, str], list[Image]] = {}
-    for declaration in declarations.values():
-        for by_arch in declaration.images.values():
-            for image in by_arch.values():
-                found.setdefault((image.name, image.arch), []).append(image)
-    return found
+        found += _Entry(look.look(space, entry, everybodys.get((entry.image, entry.arch), ()))).items()
+    return [*found, *_leftovers(space, [each.image for same in everybodys.values() for each in same])]
 
 
 class _Entry:
-    """One entry, and the images that it is of: none where nobody declares it, several where projects differ."""
+    """One entry: what each of its files is to the projects that declare its image."""
 
-    def __init__(self, space: Workspace, entry: Entry, images: list[Image]) -> None:
-        self.entry = entry
-        self.images = images
-        #: None where the list of one of the images was never seen.
-        self.identities = _identities(space, images)
-        self.busy = _is_busy(entry)
-        #: What is asked for, and what an asked-for derivation lacks.
-        self.wanted: set[str] = set()
-        #: What is made from what upstream serves.
-        self.current: set[str] = set()
-        self.asked = entry.asked().union(*(image.derive for image in images))
-        for image, identity in self.identities or ():
-            current = {kind for kind in entry.kinds() if engine.is_current(entry, kind, image, identity)}
-            self.wanted |= engine.needed(image, {*image.derive, *entry.asked()}, current.__contains__)
-            self.current |= current
+    def __init__(self, seen: Look) -> None:
+        self.entry = seen.entry
+        self.seen = seen
+        self.busy = _is_busy(seen.entry)
 
     def items(self) -> Iterator[Item]:
         entry = self.entry
@@ -92,34 +60,31 @@ class _Entry:
             return
         for path in entry.leftovers():
             yield from self._item(path, Standing.LEFTOVER)
-        if not self.images and entry.is_spent():
+        if not self.seen.declared and entry.is_spent():
             yield from self._item(entry.path, Standing.LEFTOVER)
 
     def _standing(self, kind: str) -> Standing:
-        receipt = self.entry.receipt(kind)
+        found = self.seen.found[kind]
         # One that this version does not read is a receipt all the same.
-        if receipt is None and store.is_gone(self.entry.path / f"{kind}.json"):
+        if found.receipt is None and store.is_gone(self.entry.path / f"{kind}.json"):
             return Standing.LEFTOVER
-        if not self.images:
+        if not self.seen.declared:
             return Standing.UNDECLARED
-        if self.identities is None or receipt is None:
+        if not self.seen.known or found.receipt is None:
             return Standing.UNKNOWN
         # What is asked for stays until another takes its place; as an input only what is current is of use.
-        if kind in self.asked or (kind in self.wanted and kind in self.current):
+        if found.asked or (found.wanted and found.state == "current"):
             return Standing.WANTED
-        keys = {
-            engine.key_of(kind, image, identity) for image, identity in self.identities if kind in DERIVABLE[image.kind]
-        }
-        return Standing.UNASKED if receipt.key in keys else Standing.SUPERSEDED
+        return Standing.UNASKED if found.receipt.key in found.keys else Standing.SUPERSEDED
 
     def _standing_of_part(self) -> Standing:
-        if not self.images:
+        if not self.seen.declared:
             return Standing.UNDECLARED
-        if self.identities is None:
+        if not self.seen.known:
             return Standing.UNKNOWN
         status = _status(self.entry.part)
         old = status is not None and time.time_ns() - status.st_mtime_ns > _GIVEN_UP_NS
-        return Standing.ABANDONED if old or "fetch" not in self.wanted else Standing.WANTED
+        return Standing.ABANDONED if old or not self.seen.found["fetch"].wanted else Standing.WANTED
 
     def _item(self, path: Path, standing: Standing, kind: str = "") -> Iterator[Item]:
         """Yield the item of `path`, where it is there."""
@@ -138,13 +103,6 @@ class _Entry:
             arch=self.entry.arch,
             kind=kind,
         )
-
-
-def _identities(space: Workspace, images: list[Image]) -> list[tuple[Image, Identity]] | None:
-    try:
-        return [(image, space.identity(image)) for image in images]
-    except LarderError:
-        return None
 
 
 def _is_busy(entry: Entry) -> bool:

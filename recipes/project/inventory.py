@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from recipes.cache import ledger, store
-from recipes.derive import engine
-from recipes.errors import LarderError
+from recipes.cache import ledger
 from recipes.formats.io import sparse
 from recipes.kinds import KINDS
-from recipes.sources.lists import ListRef
-from recipes.sources.repin import repinned
+
+from . import look, pins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,13 +17,9 @@ if TYPE_CHECKING:
     from recipes.cache.ledger import Share
     from recipes.cache.receipt import Receipt
     from recipes.cache.store import Entry
-    from recipes.model import Image
 
+    from .look import Look, State
     from .workspace import Workspace
-
-#: current: made from what upstream serves; stale: made from something else; changed: not as its receipt recorded it;
-#: partial: a download that was begun; missing: asked for and not there.
-State = Literal["current", "stale", "changed", "partial", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +86,21 @@ class Totals:
 
 
 def rows(space: Workspace, names: set[str] | None = None) -> list[Row]:
-    """Return a row for every artifact that is there or asked for, of the images `names` or of all."""
-    images = {(image.name, image.arch): image for image in space.images.values()}
+    """Return a row for every artifact that is there or asked for, of the images `names` or of all.
+
+    Counted is what every project that shares the cache declares, as `doit prune` counts it; but of what is missing,
+    only what this project asks for.
+    """
+    everybodys = look.everybodys(space, strict=False)
+    entries: dict[tuple[str, str], Entry] = {}
+    entries |= {(image.name, image.arch): space.session.store.entry(image) for image in space.images.values()}
     for entry in space.session.store.entries():
-        by_arch = space.declaration.images.get(entry.image, {})
-        images.update({(image.name, image.arch): image for image in by_arch.values() if image.arch == entry.arch})
+        entries.setdefault((entry.image, entry.arch), entry)
     found: list[Row] = []
-    for image in images.values():
-        found += _rows(space, space.session.store.entry(image), image)
-    for entry in space.session.store.entries():
-        if (entry.image, entry.arch) not in images:
-            found += _rows(space, entry, None)
-    return [row for row in found if names is None or row.image in names]
+    for place, entry in entries.items():
+        if names is None or entry.image in names:
+            found += _rows(space, look.look(space, entry, everybodys.get(place, ())))
+    return found
 
 
 def totals(found: list[Row]) -> Totals:
@@ -126,30 +123,22 @@ def totals(found: list[Row]) -> Totals:
     )
 
 
-def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
-    asked = entry.asked() | (set(image.derive) if image else set())
-    outdated = image is not None and _is_outdated(space, image)
+def _rows(space: Workspace, seen: Look) -> list[Row]:
+    entry = seen.entry
+    own = [each.image for each in seen.declared if each.project == space.settings.images]
+    outdated = any(pins.is_outdated(space, image) for image in own)
     found = []
     clones = ledger.living(entry)
-    for kind in KINDS:
-        path = entry.artifact(kind)
-        receipt = entry.receipt(kind)
-        state: State | None = None
-        if store.is_there(path):
-            state = _state(space, entry, image, receipt, kind)
-        elif kind == "fetch" and store.is_there(entry.part):
-            path, state = entry.part, "partial"
-        elif kind in asked and image is not None:
-            state = "missing"
-        if state is None:
+    for kind, each in seen.found.items():
+        if each.state is None or (each.state == "missing" and not own):
             continue
         size = allocated = None
         shares: list[Share] = []
         shared: int | None = 0
-        if state != "missing":
+        if each.state != "missing":
             try:
-                status = path.stat()
-                shares, shared = ledger.shares(path, [clone for clone in clones if clone.kind == kind])
+                status = each.path.stat()
+                shares, shared = ledger.shares(each.path, [clone for clone in clones if clone.kind == kind])
             except FileNotFoundError:
                 continue  # another process has just taken it away
             size, allocated = status.st_size, sparse.allocated(status)
@@ -158,42 +147,16 @@ def _rows(space: Workspace, entry: Entry, image: Image | None) -> list[Row]:
                 image=entry.image,
                 arch=entry.arch,
                 kind=kind,
-                state=state,
-                declared=image is not None,
-                asked=kind in asked,
-                path=path,
+                state=each.state,
+                declared=bool(seen.declared),
+                asked=each.asked,
+                path=each.path,
                 size=size,
                 allocated=allocated,
-                receipt=receipt,
+                receipt=each.receipt,
                 outdated=outdated,
                 clones=tuple(shares),
                 shared=shared,
             )
         )
     return found
-
-
-def _state(space: Workspace, entry: Entry, image: Image | None, receipt: Receipt | None, kind: str) -> State:
-    if receipt is None or not entry.matches(receipt):
-        return "changed"
-    if image is None:
-        return "stale"
-    try:
-        return "current" if engine.is_current(entry, kind, image, space.identity(image)) else "stale"
-    except LarderError:
-        # Its list was never seen, so nothing says that it is out of date; nor that it is not.
-        return "stale"
-
-
-def _is_outdated(space: Workspace, image: Image) -> bool:
-    """Say whether `image` is pinned and its list, as last seen, lists other bytes."""
-    if image.source.digest is None:
-        return False
-    try:
-        ref = ListRef.declared(image.source)
-        if ref is None:
-            return False
-        return repinned(image.source, image.arch, space.lists.read(ref)).digest != image.source.digest
-    except LarderError:
-        # The list was never asked for, or does not name the image: `doit update` says so.
-        return False

@@ -78,7 +78,8 @@ class Workspace:
             if ref is None or ref.is_tag or self.settings.offline:
                 raise
             try:
-                self.refresh(ref, self.session.progress, past_caches=True)
+                # The last good copy is what has just been tried.
+                self.refresh(ref, self.session.progress, strict=True, past_caches=True)
             except LarderError:
                 raise error from None
             latest = self.identity(image)
@@ -91,14 +92,16 @@ class Workspace:
         self.session.progress.note(f"{kind}:{image.name}: the {ref.what} moved; going on with what it says now")
         return engine.supply(kind, image, latest, self.session)
 
-    def refresh(self, ref: ListRef, progress: Progress, *, past_caches: bool = False) -> None:
-        """Ask upstream for a checksum list, as the settings of this run allow; see `Lists.refresh`."""
+    def refresh(self, ref: ListRef, progress: Progress, *, strict: bool = False, past_caches: bool = False) -> None:
+        """Ask upstream for a checksum list, as the settings of this run allow; see `Lists.refresh`.
+
+        With `strict` the last good copy is an error, whatever the settings say.
+        """
         self.lists.refresh(
             ref,
             mirrors=self.declaration.mirrors,
             offline=self.settings.offline,
-            # An answer that is asked for a second time is worth nothing if it is the last good copy.
-            strict=self.settings.strict or past_caches,
+            strict=self.settings.strict or strict,
             progress=progress,
             past_caches=past_caches,
         )

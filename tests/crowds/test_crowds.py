@@ -134,7 +134,7 @@ class TestWhatVanishes:
         assert "0 B freed" in project.ok("prune")
         assert (project.entry("b") / "disk.raw").exists()
 
-    @pytest.mark.parametrize("moment", ["_state", "totals"])
+    @pytest.mark.parametrize("moment", ["_rows", "totals"])
     def test_under_status(self, project: Project, moment: str) -> None:
         path = project.entry("a") / "disk.raw"
         project.hook(

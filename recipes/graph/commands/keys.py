@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from recipes.console import console
-from recipes.derive import engine
 from recipes.errors import LarderError
 from recipes.kinds import DERIVABLE
-from recipes.project import survey
+from recipes.project import look, pins
 from recipes.units import format_size
 
 from . import plan
@@ -44,7 +43,7 @@ null then.
         named = plan.selection(space, pos_args or list(space.images))
         progress = console(sys.stderr, space.stop)
         try:
-            refused = survey.refresh_lists(space, named, progress)
+            refused = pins.refresh(space, (space.images[name] for name in named), progress)
             found = [row for name, kinds in named.items() for row in _rows(space, space.images[name], kinds, refused)]
             for error in dict.fromkeys(row.error for row in found if row.error):
                 progress.write(f"{error}\n")
@@ -89,23 +88,21 @@ class _Row:
 
 def _rows(space: Workspace, image: Image, kinds: set[str], refused: dict[Image, LarderError]) -> list[_Row]:
     entry = space.session.store.entry(image)
-    found = []
-    for kind in DERIVABLE[image.kind]:
-        if kind not in kinds:
-            continue
-        paths = (str(entry.artifact(kind)), str(entry.path / f"{kind}.json"))
-        try:
-            if image in refused:
-                raise refused[image]
-            identity = space.identity(image)
-        except LarderError as error:
-            found.append(_Row(image, kind, paths, error=f"{image.name}: {error}"))
-            continue
-        key = engine.key_of(kind, image, identity)
-        receipt = entry.current(kind, key)
-        declared = identity.size if kind == "fetch" else None
-        found.append(_Row(image, kind, paths, key, receipt, receipt.artifact.size if receipt else declared))
-    return found
+    paths = {kind: (str(entry.artifact(kind)), str(entry.path / f"{kind}.json")) for kind in DERIVABLE[image.kind]}
+    asked = [kind for kind in paths if kind in kinds]
+    try:
+        if image in refused:
+            raise refused[image]
+        seen, size = look.look_at(space, image), space.identity(image).size
+    except LarderError as error:
+        return [_Row(image, kind, paths[kind], error=f"{image.name}: {error}") for kind in asked]
+    rows = []
+    for kind in asked:
+        (key,), receipt = seen.found[kind].keys, seen.found[kind].receipt
+        current = receipt if seen.found[kind].state == "current" else None
+        known = current.artifact.size if current else size if kind == "fetch" else None
+        rows.append(_Row(image, kind, paths[kind], key, current, known))
+    return rows
 
 
 def _together(found: list[_Row]) -> str | None:

@@ -12,13 +12,14 @@ from doit.exceptions import InvalidCommand
 from recipes.console import console
 from recipes.graph.run import explain_missing
 from recipes.kinds import DERIVABLE
-from recipes.project import survey
+from recipes.project import look
+from recipes.project import plan as facts
 from recipes.units import format_size
 
 from .command import JSON, CacheCommand, aligned, show
 
 if TYPE_CHECKING:
-    from recipes.project.survey import Row, Totals
+    from recipes.project.plan import Row, Totals
     from recipes.project.workspace import Workspace
 
 
@@ -41,10 +42,10 @@ registry of [cache] is not asked: what it has is pulled instead, which is left o
         named = selection(space, pos_args or list(space.images))
         progress = console(sys.stderr, space.stop)
         try:
-            rows = survey.rows(space, named, progress)
+            rows = facts.rows(space, named, progress)
         finally:
             progress.close()
-        sums = survey.totals(rows, shutil.disk_usage(space.session.store.root).free)
+        sums = facts.totals(rows, shutil.disk_usage(space.session.store.root).free)
         show(_json(space, rows, sums) if json else _text(space, rows, sums))
         return 0
 
@@ -58,7 +59,7 @@ def selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:
         if image is None or (colon and kind not in DERIVABLE[image.kind]):
             explain_missing(word if colon else f"fetch:{word}")
             raise InvalidCommand(f"expected IMAGE or KIND:IMAGE as `doit list` shows them, got {word!r}")
-        if kinds := {kind} if colon else survey.asked_of(space, image):
+        if kinds := {kind} if colon else look.asked_of(space, image):
             named.setdefault(name, set()).update(kinds)
     return named
 

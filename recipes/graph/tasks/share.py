@@ -13,7 +13,7 @@ from recipes.formats.io.context import Context
 from recipes.graph.failure import failure
 from recipes.kinds import DERIVABLE
 from recipes.project import workspace
-from recipes.project.survey import asked_of
+from recipes.project.look import asked_of
 from recipes.units import format_size
 
 from .optional import OptionTask

@@ -6,11 +6,9 @@ of the wrapper, read where it is. Nothing is written but checksum lists.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from recipes.derive import engine
 from recipes.errors import LarderError, OfflineError
@@ -20,14 +18,16 @@ from recipes.kinds import DERIVABLE, KINDS
 from recipes.redact import shown
 from recipes.reference import serves_by_digest
 from recipes.sources import oci_fetch
-from recipes.sources.lists import ListRef
 from recipes.sources.part import Part
 from recipes.sources.peek import Peek
 from recipes.sources.urls import with_mirrors
 from recipes.units import format_size
 
+from . import pins
+from .look import asked_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from recipes.cache.receipt import Receipt
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from recipes.progress import Progress
 
     from .workspace import Workspace
-
-T = TypeVar("T")
-
-#: Lists and images that are asked for at once: each is a few round trips and next to no bytes.
-PROBES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +164,7 @@ class Totals:
 
 def rows(space: Workspace, named: dict[str, set[str]], progress: Progress) -> list[Row]:
     """Return a row for each image of which something would run to make the kinds that `named` has of it."""
-    refused = refresh_lists(space, named, progress)
+    refused = pins.refresh(space, (space.images[name] for name in named), progress)
     found = []
     looks: list[tuple[Row, tuple[str, ...]]] = []
     for name, kinds in named.items():
@@ -177,7 +172,7 @@ def rows(space: Workspace, named: dict[str, set[str]], progress: Progress) -> li
         if row.runs:
             found.append(row)
             looks += [(row, urls)] if urls else []
-    _each(lambda look: _look(space, *look), looks)
+    pins.each_at_once(lambda each: _look(space, *each), looks)
     return found
 
 
@@ -190,55 +185,6 @@ def totals(found: list[Row], free: int) -> Totals:
         peak = peak.or_more(goes)
     downloads = [row.download for row in found]
     return Totals(sum(each or 0 for each in downloads), downloads.count(None), kept + peak, kept, free)
-
-
-def _each(function: Callable[[T], None], items: Iterable[T]) -> None:
-    """Call `function` with each of `items`, `PROBES` at once."""
-    left = deque(items)
-    bugs: list[BaseException] = []
-
-    def work() -> None:
-        while True:
-            try:
-                item = left.popleft()
-            except IndexError:
-                return
-            try:
-                function(item)
-            except BaseException as error:
-                bugs.append(error)
-
-    # Not an executor's threads: Python waits for those before it exits, and a server that hangs would hold Ctrl-C up.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(PROBES, len(left)))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if bugs:
-        raise bugs[0]
-
-
-def refresh_lists(space: Workspace, names: Iterable[str], progress: Progress) -> dict[Image, LarderError]:
-    """Bring the lists of the images `names` up to date, as `_sums` would; return the images that have none to use."""
-    refused: dict[Image, LarderError] = {}
-    users: dict[ListRef, list[Image]] = {}
-    for image in (space.images[name] for name in names):
-        try:
-            ref = ListRef.of(image.source)
-        except LarderError as error:
-            refused[image] = error
-        else:
-            if ref and not space.lists.is_fresh(ref):
-                users.setdefault(ref, []).append(image)
-
-    def refresh(ref: ListRef) -> None:
-        try:
-            space.refresh(ref, progress)
-        except LarderError as error:
-            refused.update(dict.fromkeys(users[ref], error))
-
-    _each(refresh, users)
-    return refused
 
 
 def _row(
@@ -281,11 +227,6 @@ def _row(
             row.resumed = entry.part.stat().st_size
         row.wrapper_size = row.wrapper_size or origin.size
     return row, urls
-
-
-def asked_of(space: Workspace, image: Image) -> set[str]:
-    """Return the kinds that are asked for of `image`."""
-    return {*image.derive, *space.session.store.entry(image).asked()} & set(DERIVABLE[image.kind])
 
 
 def _at_hand(space: Workspace, image: Image, kind: str, identity: Identity) -> tuple[Path, Receipt] | None:

@@ -1,0 +1,67 @@
+"""One look at an entry, whoever declares it; status and prune count by it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.kit.project import Project, disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def another(project: Project, folder: Path) -> Project:
+    """Return a second project that shares the cache of `project`."""
+    folder.mkdir()
+    found = Project(folder)
+    found.cache = project.cache
+    found.environ["LARDER_CACHE"] = str(project.cache)
+    return found
+
+
+def rows(project: Project) -> dict[str, dict[str, Any]]:
+    found = json.loads(project.ok("status", "--json"))["artifacts"]
+    return {f"{row['kind']}:{row['image']}": row for row in found}
+
+
+def test_status_counts_what_prune_counts(project: Project, tmp_path: Path) -> None:
+    other = another(project, tmp_path / "other")
+    project.declare("mine", gzip.compress(disk("mine"), mtime=0), "mine.raw.gz", derive=["raw"])
+    other.declare("theirs", gzip.compress(disk("theirs"), mtime=0), "theirs.raw.gz", derive=["fetch", "raw"])
+    project.ok("raw:mine")
+    other.ok("fetch:theirs", "raw:theirs")
+    seen = rows(project)
+    assert set(seen) == {"raw:mine", "fetch:theirs", "raw:theirs"}
+    assert {(row["state"], row["declared"], row["asked"]) for row in seen.values()} == {("current", True, True)}
+    # What prune would keep for them, too.
+    assert "0 B" in project.ok("prune", "--dry-run")
+    assert "theirs" in project.ok("status")
+    # Of what is missing, one's own only.
+    (project.entry("mine") / "disk.raw").unlink()
+    (other.entry("theirs") / "disk.raw").unlink()
+    assert rows(project)["raw:mine"]["state"] == "missing"
+    assert "raw:theirs" not in rows(project)
+    assert rows(other)["raw:theirs"]["state"] == "missing"
+
+
+def test_one_image_in_two_versions(project: Project, tmp_path: Path) -> None:
+    """Current for one of the projects is current: nobody may take it away."""
+    other = another(project, tmp_path / "other")
+    project.declare("a", gzip.compress(disk("old"), mtime=0), "a.raw.gz", derive=["raw"])
+    other.declare("a", gzip.compress(disk("new"), mtime=0), "a.raw.gz", derive=["raw"])
+    other.ok("raw:a")
+    assert rows(project)["raw:a"]["state"] == "current"
+    assert "0 B" in project.ok("prune", "--dry-run")
+
+
+def test_a_project_that_cannot_be_read_is_left_out_of_status(project: Project, tmp_path: Path) -> None:
+    other = another(project, tmp_path / "other")
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz", derive=["raw"])
+    other.declare("b", gzip.compress(disk("b"), mtime=0), "b.raw.gz", derive=["raw"])
+    project.ok("raw:a")
+    other.ok("raw:b")
+    (other.folder / "images.toml").write_text("[images\n")
+    assert rows(project)["raw:b"]["declared"] is False
+    assert project.doit("prune", "--dry-run").status == 1

@@ -8,6 +8,7 @@ from recipes.cache.receipt import Served
 from recipes.model import Artifact
 from recipes.reference import serves_by_digest
 from recipes.sources import download, oci_fetch
+from recipes.sources.access import Access
 
 from .recipe import Made, Recipe
 
@@ -26,26 +27,25 @@ def make(work: Work) -> Made:
     same manifest, and its own digest is known only once it is there.
     """
     identity = work.identity
-    urls, part = download.with_mirrors(identity.urls, work.limits.mirrors), work.held.entry.part
+    urls, part = identity.urls, work.held.entry.part
+    access = Access(work.limits.mirrors, work.limits.offline, progress=work.progress)
     label = f"fetch:{work.image.name}"
     if serves_by_digest(urls[0]):
         pulled = oci_fetch.pull(
             urls,
             part,
+            access,
             digest=identity.digest,
             arch=work.image.arch,
-            offline=work.limits.offline,
-            progress=work.progress,
             label=label,
         )
         return Made(part, Artifact(size=pulled.size, digest=pulled.digest), served=Served(pulled.served))
     done = download.download(
         urls,
         part,
+        access,
         digest=identity.digest,
         size=identity.size,
-        offline=work.limits.offline,
-        progress=work.progress,
         label=label,
     )
     return Made(

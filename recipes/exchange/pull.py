@@ -19,6 +19,7 @@ from recipes.formats.codec import zstd_disk
 from recipes.formats.codec.arriving import arriving
 from recipes.formats.io import blkhash as blkhashes
 from recipes.formats.io import digests
+from recipes.formats.io.context import Context
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENT_METER
 from recipes.sources.download import receive, require_room
@@ -173,10 +174,9 @@ class _Pull:
                     self.registry,
                     part,
                     [blob],
+                    Context(self.session.progress, label),
                     size=shared.layer.size,
                     meter=meter,
-                    progress=self.session.progress,
-                    label=label,
                 )
                 if isinstance(part, Flow):
                     found = part.result

@@ -21,6 +21,7 @@ from recipes.derive.recipe import Limits
 from recipes.errors import DigestMismatch, LarderError
 from recipes.exchange.pull import Remote
 from recipes.settings import Settings
+from recipes.sources.access import Access
 from recipes.sources.lists import TTL, ListRef, Lists
 from recipes.sources.resolve import resolve
 
@@ -97,13 +98,10 @@ class Workspace:
 
         With `strict` the last good copy is an error, whatever the settings say.
         """
+        settings = self.settings
         self.lists.refresh(
             ref,
-            mirrors=self.declaration.mirrors,
-            offline=self.settings.offline,
-            strict=self.settings.strict or strict,
-            progress=progress,
-            past_caches=past_caches,
+            Access(self.declaration.mirrors, settings.offline, settings.strict or strict, past_caches, progress),
         )
 
 

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from recipes.errors import DigestMismatch, FetchError, NoSpace
+from recipes.formats.io.context import Context
 from recipes.redact import shown
 from recipes.units import format_size
 
@@ -22,11 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.model import Digest
-    from recipes.progress import Meter, Progress
+    from recipes.progress import Meter
 
+    from .access import Access
     from .http import Answer, Opener
-
-__all__ = ["Downloaded", "download", "with_mirrors"]
 
 #: Bytes that a body of unknown length leaves free. It may have no end, and others live on the same file system.
 RESERVE = 256 << 20
@@ -47,14 +47,15 @@ class Downloaded:
 def download(
     urls: Sequence[str],
     part: Path,
+    access: Access,
     *,
     digest: Digest,
     size: int | None,
-    offline: bool,
-    progress: Progress,
     label: str,
 ) -> Downloaded:
     """Download the bytes with `digest` from the first of `urls` (http, https, file) that serves them to `part`.
+
+    A mirror of a url goes before it.
 
     On success they are verified and on the disk. Otherwise `part` and its sidecar are left for the next call to resume,
     except where the bytes are known to be wrong. `part` must be this caller's alone; its folder exists. `size` is the
@@ -62,8 +63,9 @@ def download(
 
     Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace.
     """
-    with Client(offline=offline) as client, Part(part, digest) as kept, progress.meter(label, size) as meter:
-        url = receive(client, kept, urls, size=size, meter=meter, progress=progress, label=label)
+    context = Context(access.progress, label)
+    with Client(offline=access.offline) as client, Part(part, digest) as kept, context.meter(size) as meter:
+        url = receive(client, kept, with_mirrors(urls, access.mirrors), context, size=size, meter=meter)
         # Nothing is known any more of the answer that bytes came with which were all there.
         origin = kept.origin or Origin.of(url, kept.position, {})
         return Downloaded(origin.url, kept.position, origin.etag, origin.last_modified, origin.content_type)
@@ -73,23 +75,22 @@ def receive(
     opener: Opener,
     part: Part,
     urls: Sequence[str],
+    context: Context,
     *,
     size: int | None,
     meter: Meter,
-    progress: Progress,
-    label: str,
 ) -> str:
     """Fill `part` from the first of `urls` that `opener` gets its bytes from; return that url.
 
     What is there of the part is restored first. The rest is as for `download`.
     """
-    transfer = _Transfer(opener, part, size, meter, progress, label)
+    transfer = _Transfer(opener, part, size, meter, context)
     part.restore(transfer.advance)
     return first_of(
         urls,
         transfer.attempt,
-        label=label,
-        progress=progress,
+        label=context.label,
+        progress=context.progress,
         tick=lambda: meter.advance(0),
         reached=lambda: part.position,
     )
@@ -109,15 +110,13 @@ def require_room(folder: Path, size: int, label: str) -> None:
 class _Transfer:
     """The attempts to fill one part."""
 
-    def __init__(
-        self, opener: Opener, part: Part, size: int | None, meter: Meter, progress: Progress, label: str
-    ) -> None:
+    def __init__(self, opener: Opener, part: Part, size: int | None, meter: Meter, context: Context) -> None:
         self._opener = opener
         self._part = part
         self._size = size
         self._meter = meter
-        self._progress = progress
-        self._label = label
+        self._progress = context.progress
+        self._label = context.label
         self._metered = 0
         #: Where the last answer came from, after redirects.
         self._answered = ""

@@ -29,12 +29,11 @@ from .manifests import Named
 from .urls import with_mirrors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from recipes.model import Source
-    from recipes.progress import Progress
 
+    from .access import Access
     from .checksums import ChecksumList
 
     Listing = ChecksumList | Named
@@ -188,22 +187,17 @@ class Lists:
     def refresh(
         self,
         ref: ListRef,
-        *,
-        mirrors: Mapping[str, Sequence[str]],
-        offline: bool,
-        strict: bool,
-        progress: Progress,
-        past_caches: bool = False,
+        access: Access,
     ) -> None:
-        """Ask upstream for the list, or the registry for what the tag names; `past_caches` of whoever is in between.
+        """Ask upstream for the list, or the registry for what the tag names.
 
         Where upstream cannot be reached, or serves what is not the list, the last good copy stays in use, which
-        `progress` is told; `strict` makes that an error, as it is where there is no copy. A list whose signature does
-        not hold is never used, whatever was seen before.
+        `access.progress` is told; `access.strict` makes that an error, as it is where there is no copy. A list whose
+        signature does not hold is never used, whatever was seen before.
         """
         kept = self._kept(ref)
         try:
-            self._write(ref, self._ask(ref, kept, mirrors, offline, progress, past_caches))
+            self._write(ref, self._ask(ref, kept, access))
         except SignatureError:
             raise
         except OfflineError as error:
@@ -213,36 +207,33 @@ class Lists:
                     hint="unset LARDER_OFFLINE once, or pin the image with `digest`",
                 ) from error
         except (FetchError, StoreError) as error:
-            if strict or kept is None:
+            if access.strict or kept is None:
                 raise
             age = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.confirmed))
-            progress.note(f"warning: using the {ref.what} as of {age}: {error.message}")
+            access.progress.note(f"warning: using the {ref.what} as of {age}: {error.message}")
 
     def _ask(
         self,
         ref: ListRef,
         kept: _Kept | None,
-        mirrors: Mapping[str, Sequence[str]],
-        offline: bool,
-        progress: Progress,
-        past_caches: bool,
+        access: Access,
     ) -> _Kept:
         if ref.is_tag:
-            return self._resolve(ref, kept, mirrors, offline, progress)
+            return self._resolve(ref, kept, access)
         answer = pages.get(
-            with_mirrors((ref.url,), mirrors),
+            with_mirrors((ref.url,), access.mirrors),
             label=f"checksum list {tail(ref.url)}",
-            offline=offline,
+            offline=access.offline,
             validators=kept.validators if kept else None,
-            past_caches=past_caches,
-            progress=progress,
+            past_caches=access.past_caches,
+            progress=access.progress,
         )
         if isinstance(answer, pages.NotModified):
             assert kept is not None, "only a conditional request is answered with Not Modified"
             return replace(kept, confirmed=time.time())
         content = answer.content
         if ref.keyring is not None:
-            signature = self._signature(ref, mirrors, offline, progress, past_caches)
+            signature = self._signature(ref, access)
             content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=shown(ref.url))
         text = checksums.decode(content)
         checksums.parse(text)
@@ -252,11 +243,10 @@ class Lists:
         self,
         ref: ListRef,
         kept: _Kept | None,
-        mirrors: Mapping[str, Sequence[str]],
-        offline: bool,
-        progress: Progress,
+        access: Access,
     ) -> _Kept:
-        urls = with_mirrors((ref.url,), mirrors)
+        urls = with_mirrors((ref.url,), access.mirrors)
+        offline, progress = access.offline, access.progress
         data: bytes | None
         if is_layout(ref.url):
             data = layouts.latest(urls, label=ref.what, offline=offline, progress=progress)
@@ -279,19 +269,16 @@ class Lists:
     def _signature(
         self,
         ref: ListRef,
-        mirrors: Mapping[str, Sequence[str]],
-        offline: bool,
-        progress: Progress,
-        past_caches: bool,
+        access: Access,
     ) -> bytes | None:
         if ref.signature is None:
             return None
         page = pages.get(
-            with_mirrors((ref.signature,), mirrors),
+            with_mirrors((ref.signature,), access.mirrors),
             label="signature",
-            offline=offline,
-            past_caches=past_caches,
-            progress=progress,
+            offline=access.offline,
+            past_caches=access.past_caches,
+            progress=access.progress,
         )
         assert isinstance(page, pages.Page), "the request was not conditional"
         return page.content

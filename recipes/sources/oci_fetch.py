@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from recipes.errors import FetchError, ImageError
 from recipes.formats.io import sparse
+from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import SparseFile, disk_errors
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import CONFIGS, JSON_LIMIT, Platform
 from recipes.model import Digest
-from recipes.progress import SILENCE
 from recipes.reference import Reference, is_layout
 
 from . import layouts, manifests
@@ -28,14 +28,16 @@ from .oci_outline import Outline
 from .part import Section
 from .registry import Registry, reference
 from .retry import first_of, once
+from .urls import with_mirrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from recipes.model import Arch
-    from recipes.progress import Meter, Progress
+    from recipes.progress import Meter
 
+    from .access import Access
     from .http import Opener
     from .oci_outline import Member
 
@@ -46,20 +48,19 @@ _MAX_DOCUMENTS = 16
 def outline(urls: Sequence[str], *, digest: Digest, arch: Arch, label: str, offline: bool) -> Outline:
     """Return what `pull` would make; each of `urls` is asked once. The errors are those of `pull`."""
     with _place(urls, arch, offline) as place:
-        return _Search(place, place.checked(urls), arch, label, SILENCE, lambda: None, patient=False).run(digest)
+        return _Search(place, place.checked(urls), arch, Context(label=label), lambda: None, patient=False).run(digest)
 
 
 def pull(
     urls: Sequence[str],
     part: Path,
+    access: Access,
     *,
     digest: Digest,
     arch: Arch,
-    offline: bool,
-    progress: Progress,
     label: str,
 ) -> Pulled:
-    """Write the archive of the image with `digest` in the repositories or layouts `urls` to `part`.
+    """Write the archive of the image with `digest` in the repositories or layouts `urls`, or their mirrors, to `part`.
 
     `digest` is a manifest's, or an index's that has a manifest for `arch`. All bytes are verified. On success the
     archive is whole and on the disk; otherwise what is there is left for the next call to resume. `part` must be this
@@ -68,9 +69,10 @@ def pull(
     Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace; an ImageError where the image
     is none for `arch`.
     """
-    with _place(urls, arch, offline) as place, progress.meter(label) as meter:
+    urls, context = with_mirrors(urls, access.mirrors), Context(access.progress, label)
+    with _place(urls, arch, access.offline) as place, context.meter() as meter:
         urls = place.checked(urls)
-        search = _Search(place, urls, arch, label, progress, lambda: meter.advance(0), patient=True)
+        search = _Search(place, urls, arch, context, lambda: meter.advance(0), patient=True)
         archive = search.run(digest)
         meter.expect(sum(member.descriptor.size for member in archive.members))
         require_room(part.parent, archive.size - (sparse.allocated(part) if part.exists() else 0), label)
@@ -84,7 +86,7 @@ def pull(
             whole.update(bytes(member.start - len(member.header) - at) + member.header)
             at = member.start + member.descriptor.size
             _pwrite(part, member.header, member.start - len(member.header))
-            served, whole = _blob(place, part, member, _preferring(served, urls), meter, progress, label, whole)
+            served, whole = _blob(place, part, member, _preferring(served, urls), meter, context, whole)
             if member.descriptor == archive.manifest.config:
                 _require_platform(part, member, arch, f"{label}: {served}")
         with SparseFile(part, resume=True) as file:
@@ -171,8 +173,7 @@ class _Search:
         place: _Place,
         urls: Sequence[str],
         arch: Arch,
-        label: str,
-        progress: Progress,
+        context: Context,
         tick: Callable[[], None],
         *,
         patient: bool,
@@ -180,8 +181,8 @@ class _Search:
         self._place = place
         self._urls = urls
         self._arch = arch
-        self._label = label
-        self._progress = progress
+        self._label = context.label
+        self._progress = context.progress
         self._tick = tick
         self._patient = patient
         self._met: list[Platform] = []
@@ -243,17 +244,14 @@ def _blob(
     member: Member,
     urls: Sequence[str],
     meter: Meter,
-    progress: Progress,
-    label: str,
+    context: Context,
     whole: hashlib._Hash,
 ) -> tuple[str, hashlib._Hash]:
     """Fill in one blob; return the one of `urls` that served it, and the hash `whole` as it goes on behind the blob."""
     blob = member.descriptor
     pinned = {place.blob(url, blob.digest): url for url in urls}
     with Section(part, blob.digest, start=member.start, size=blob.size, before=whole) as section:
-        served = receive(
-            place.opener, section, list(pinned), size=blob.size, meter=_Share(meter), progress=progress, label=label
-        )
+        served = receive(place.opener, section, list(pinned), context, size=blob.size, meter=_Share(meter))
     return pinned[served], section.whole
 
 

@@ -15,7 +15,7 @@ from recipes.export.clone import Wish, clone
 from recipes.formats.disk.to_raw import to_raw
 from recipes.formats.io.context import Context
 from recipes.model import Digest
-from recipes.progress import SILENCE
+from recipes.sources.access import Access
 from recipes.sources.download import download
 from tests.cache.test_store import publish
 from tests.kit.project import sha256
@@ -97,10 +97,9 @@ class TestADownloadThatWasAllThere:
         return download(
             ["file:///nonexistent/disk.img"],
             part,
+            Access(offline=True),
             digest=Digest.parse(sha256(data)),
             size=len(data),
-            offline=True,
-            progress=SILENCE,
             label="fetch:a",
         ).url
 

@@ -10,6 +10,7 @@ import pytest
 
 from recipes.errors import Interrupted
 from recipes.model import Digest
+from recipes.sources.access import Access
 from recipes.sources.download import Downloaded, download
 
 from .watch import Watch
@@ -43,10 +44,9 @@ def fetch(
     return download(
         [url] if isinstance(url, str) else url,
         part,
+        Access(offline=offline, progress=watch or Watch()),
         digest=digest or digest_of(data),
         size=size,
-        offline=offline,
-        progress=watch or Watch(),
         label="debian-13",
     )
 

@@ -13,7 +13,7 @@ from recipes.formats.io.digests import of_file
 from recipes.formats.oci import layout as oci_layout
 from recipes.formats.oci.spec import REF_NAME
 from recipes.model import Digest, Image, Source
-from recipes.progress import SILENCE
+from recipes.sources.access import Access
 from recipes.sources.lists import ListRef, Lists
 from recipes.sources.oci_fetch import outline, pull
 from recipes.sources.repin import repinned
@@ -57,11 +57,13 @@ class Folder:
         ref = ListRef.of(source)
         assert ref is not None
         assert not self.lists.is_fresh(ref)
-        self.lists.refresh(ref, mirrors={}, offline=True, strict=False, progress=SILENCE)
+        self.lists.refresh(ref, Access(offline=True, strict=False))
         return resolve(Image("a", arch, "oci", source), self.lists)
 
     def pull(self, digest: Digest, arch: Arch = "x86_64") -> str:
-        pulled = pull([self.url], self.part, digest=digest, arch=arch, offline=True, progress=Watch(), label="fetch:a")
+        pulled = pull(
+            [self.url], self.part, Access(offline=True, progress=Watch()), digest=digest, arch=arch, label="fetch:a"
+        )
         assert pulled.digest == of_file(self.part, "sha256")
         return pulled.served
 

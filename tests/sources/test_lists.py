@@ -8,8 +8,8 @@ import pytest
 
 from recipes.errors import FetchError, LarderError, OfflineError
 from recipes.model import Digest, Source
-from recipes.progress import SILENCE
 from recipes.sources import lists as module
+from recipes.sources.access import Access
 from recipes.sources.checksums import ChecksumList
 from recipes.sources.lists import ListRef, Lists
 
@@ -31,7 +31,7 @@ def ref(source: Source) -> ListRef:
 
 
 def refresh(lists: Lists, which: ListRef, *, offline: bool = False, strict: bool = False) -> None:
-    lists.refresh(which, mirrors={}, offline=offline, strict=strict, progress=SILENCE)
+    lists.refresh(which, Access(offline=offline, strict=strict))
 
 
 def listed(lists: Lists, source: Source) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from recipes.errors import DigestMismatch, FetchError
 from recipes.model import Digest
-from recipes.progress import SILENCE
 from recipes.sources import pages, retry
+from recipes.sources.access import Access
 from recipes.sources.download import Downloaded, download
 from tests.kit.servers import Server, misbehaving
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quick_and_alone")
 
 
 def fetch(url: str, part: Path) -> Downloaded:
-    return download([url], part, digest=DIGEST, size=None, offline=False, progress=SILENCE, label="fetch:a")
+    return download([url], part, Access(), digest=DIGEST, size=None, label="fetch:a")
 
 
 def bad(kind: str) -> Callable[[Exchange], None]:

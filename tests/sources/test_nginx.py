@@ -16,6 +16,7 @@ import pytest
 from recipes.errors import DigestMismatch, FetchError
 from recipes.model import Digest
 from recipes.sources import pages, retry
+from recipes.sources.access import Access
 from recipes.sources.download import Downloaded, download
 from recipes.sources.pages import NotModified, Page
 from tests.kit.servers import DEADLINE, nginx
@@ -38,6 +39,7 @@ _CHILD = """
 import os, signal, sys
 from pathlib import Path
 from recipes.model import Digest
+from recipes.sources.access import Access
 from recipes.sources.download import download
 from tests.kit.watch import Watch
 
@@ -51,7 +53,7 @@ class Deadly(Watch):
             os.kill(os.getpid(), signal.SIGKILL)
 
 url, part, digest = sys.argv[1:4]
-download([url], Path(part), digest=Digest.parse(digest), size=None, offline=False, progress=Deadly(), label="debian")
+download([url], Path(part), Access(progress=Deadly()), digest=Digest.parse(digest), size=None, label="debian")
 """
 
 
@@ -92,10 +94,9 @@ def fetch(url: str, part: Path, *, data: bytes = DATA, watch: Watch | None = Non
     return download(
         [url],
         part,
+        Access(progress=watch or Watch()),
         digest=digest_of(data),
         size=None,
-        offline=False,
-        progress=watch or Watch(),
         label="debian",
     )
 

@@ -21,6 +21,7 @@ from recipes.formats.io.digests import of_file
 from recipes.formats.oci import layout as oci_layout
 from recipes.model import Digest
 from recipes.sources import manifests
+from recipes.sources.access import Access
 from recipes.sources.oci_fetch import outline, pull
 from recipes.sources.oci_outline import Outline
 from tests.kit.registries import AMD64, ARM64, DOCKER, OCI, Document, Fake, image, index, layer, sha256
@@ -61,10 +62,9 @@ def get(
     pulled = pull(
         [thing(server) for server in servers],
         part,
+        Access(offline=offline, progress=watch or Watch()),
         digest=Digest.parse(digest),
         arch=arch,
-        offline=offline,
-        progress=watch or Watch(),
         label="fetch:thing",
     )
     # However it came about: in one go, resumed, or begun anew in the middle.
@@ -284,10 +284,9 @@ class TestWhatIsRefused:
             pull(
                 ["oci://mirror/UPPER@x"],
                 part,
+                Access(progress=Watch()),
                 digest=Digest.parse(IMAGE.digest),
                 arch="x86_64",
-                offline=False,
-                progress=Watch(),
                 label="x",
             )
 

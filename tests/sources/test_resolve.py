@@ -10,7 +10,7 @@ import pytest
 
 from recipes.errors import ChecksumError
 from recipes.model import Digest, Identity, Image, Source
-from recipes.progress import SILENCE
+from recipes.sources.access import Access
 from recipes.sources.checksums import parse
 from recipes.sources.lists import ListRef, Lists
 from recipes.sources.repin import announced, repinned
@@ -150,7 +150,7 @@ class TestResolve:
         lists = Lists(folder / "lists")
         ref = ListRef.declared(source)
         assert ref
-        lists.refresh(ref, mirrors={}, offline=True, strict=False, progress=SILENCE)
+        lists.refresh(ref, Access(offline=True, strict=False))
         return lists
 
     def test_a_pin_never_looks_at_the_list(self, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ class TestRegistries:
             ref = ListRef.of(floating.source)
             assert ref
             lists = Lists(tmp_path)
-            lists.refresh(ref, mirrors={}, offline=False, strict=True, progress=SILENCE)
+            lists.refresh(ref, Access(offline=False, strict=True))
             identity = resolve(floating, lists)
         digest = Digest.parse(document.digest)
         assert identity.urls == (f"oci://{host}/acme/thing@{digest}", f"oci://m.example/thing@{digest}")

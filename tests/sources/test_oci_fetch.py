@@ -421,10 +421,10 @@ PULL = """
 import sys
 from pathlib import Path
 from recipes.model import Digest
-from recipes.progress import SILENCE
+from recipes.sources.access import Access
 from recipes.sources.oci_fetch import pull
 url, part, digest = sys.argv[1:]
-pull([url], Path(part), digest=Digest.parse(digest), arch="x86_64", offline=False, progress=SILENCE, label="x")
+pull([url], Path(part), Access(), digest=Digest.parse(digest), arch="x86_64", label="x")
 """
 
 

@@ -38,30 +38,47 @@ def register(cache: Path, images: Path) -> None:
         draft.replace(file)
 
 
-def registered(cache: Path) -> dict[Path, Path]:
+def registered(cache: Path, *, strict: bool = True) -> dict[Path, Path]:
     """Return the images.toml of every project that uses `cache`, by the file that says so; some may be gone.
 
-    Raise StoreError where that cannot be told: a project that is not seen is not gone.
+    Raise StoreError if that cannot be told: a project that is not seen is not gone. For what deletes nothing, not
+    `strict`, leave out what cannot be read.
     """
     found = {}
     folder = cache / _FOLDER
     try:
-        for file in sorted(folder.iterdir()):
-            if not file.name.startswith("."):
-                with suppress(FileNotFoundError):
-                    found[file] = _path_in(file)
+        files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise StoreError(
-            f"{error.filename or folder}: {error.strerror}: it says which projects share this cache",
-            hint="have its owner make it readable for all who share the cache (chmod -R a+rX), or prune it",
-        ) from error
+        if strict:
+            raise _unreadable(folder, error) from error
+        return {}
+    for file in files:
+        try:
+            found[file] = _path_in(file)
+        except FileNotFoundError:
+            continue
+        except StoreError:
+            if strict:
+                raise
     return found
 
 
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path}: {error.strerror}: it says which projects share this cache",
+        hint="have its owner make it readable for all who share the cache (chmod -R a+rX), or prune it",
+    )
+
+
 def _path_in(file: Path) -> Path:
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(file, error) from error
     if not data.startswith(b"/") or b"\0" in data:
         raise StoreError(
             f"{file}: expected the path of an images.toml, found {data[:80]!r}",

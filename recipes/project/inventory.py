@@ -130,7 +130,9 @@ def _rows(space: Workspace, seen: Look) -> list[Row]:
     found = []
     clones = ledger.living(entry)
     for kind, each in seen.found.items():
-        if each.state is None or (each.state == "missing" and not own):
+        if each.state is None:
+            continue
+        if each.state == "missing" and not (own and (each.named or space.settings.images in each.projects)):
             continue
         size = allocated = None
         shares: list[Share] = []

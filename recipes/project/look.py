@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -62,7 +63,7 @@ class Look:
 
     entry: Entry
     declared: tuple[Declared, ...]
-    #: Whether upstream's list was seen of every image: what is current cannot be told otherwise.
+    #: Whether upstream's list was seen for every declaration: what is not current may be so for the others otherwise.
     known: bool
     #: By kind, in the order of the table.
     found: Mapping[str, Found]
@@ -70,13 +71,13 @@ class Look:
 
 def look(space: Workspace, entry: Entry, declared: Sequence[Declared]) -> Look:
     """Look at `entry`, which is the image's that the projects `declared` declare; nothing is read but receipts."""
-    identities = _identities(space, declared)
+    identities, known = _identities(space, declared)
     named = entry.asked()
     receipts = {kind: entry.receipt(kind) for kind in KINDS}
     intact = {kind for kind, receipt in receipts.items() if receipt is not None and entry.matches(receipt)}
     keys: dict[str, set[str]] = {kind: set() for kind in KINDS}
     wanted: set[str] = set()
-    for image, identity in identities or ():
+    for image, identity in identities:
         mine = {kind: engine.key_of(kind, image, identity) for kind in DERIVABLE[image.kind]}
         for kind, key in mine.items():
             keys[kind].add(key)
@@ -94,7 +95,7 @@ def look(space: Workspace, entry: Entry, declared: Sequence[Declared]) -> Look:
         elif declared and (projects or kind in named):
             state = "missing"
         found[kind] = Found(path, state, receipt, projects, kind in named, kind in wanted, frozenset(keys[kind]))
-    return Look(entry, tuple(declared), identities is not None, found)
+    return Look(entry, tuple(declared), known, found)
 
 
 def look_at(space: Workspace, image: Image) -> Look:
@@ -114,7 +115,7 @@ def everybodys(space: Workspace, *, strict: bool) -> dict[tuple[str, str], list[
     A project that cannot be read is left out, or with `strict`, for what may delete, raises StoreError.
     """
     declarations = {space.settings.images: space.declaration}
-    for file, path in roots.registered(space.session.store.root).items():
+    for file, path in roots.registered(space.session.store.root, strict=strict).items():
         if path in declarations or store.is_gone(path):
             continue
         try:
@@ -137,8 +138,10 @@ def _key(receipt: Receipt | None) -> str | None:
     return receipt.key if receipt else None
 
 
-def _identities(space: Workspace, declared: Sequence[Declared]) -> list[tuple[Image, Identity]] | None:
-    try:
-        return [(each.image, space.identity(each.image)) for each in declared]
-    except LarderError:
-        return None
+def _identities(space: Workspace, declared: Sequence[Declared]) -> tuple[list[tuple[Image, Identity]], bool]:
+    """Return what upstream serves for each declaration whose list was seen, and whether that is all of them."""
+    found = []
+    for each in declared:
+        with suppress(LarderError):
+            found.append((each.image, space.identity(each.image)))
+    return found, len(found) == len(declared)

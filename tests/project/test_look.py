@@ -6,6 +6,8 @@ import gzip
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.kit.project import Project, disk
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ def test_status_counts_what_prune_counts(project: Project, tmp_path: Path) -> No
     (other.entry("theirs") / "disk.raw").unlink()
     assert rows(project)["raw:mine"]["state"] == "missing"
     assert "raw:theirs" not in rows(project)
+    other.declare("mine", gzip.compress(disk("mine"), mtime=0), "mine.raw.gz", derive=["raw", "rootfs"])
+    assert "rootfs:mine" not in rows(project)
+    assert rows(other)["rootfs:mine"]["state"] == "missing"
     assert rows(other)["raw:theirs"]["state"] == "missing"
 
 
@@ -65,3 +70,43 @@ def test_a_project_that_cannot_be_read_is_left_out_of_status(project: Project, t
     (other.folder / "images.toml").write_text("[images\n")
     assert rows(project)["raw:b"]["declared"] is False
     assert project.doit("prune", "--dry-run").status == 1
+
+
+def test_a_list_that_was_never_seen_leaves_what_others_know(project: Project, tmp_path: Path) -> None:
+    """What is current for this project is, whatever list another one follows; prune keeps it for want of that list."""
+    other = another(project, tmp_path / "other")
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz", derive=["raw"])
+    project.ok("raw:a")
+    other.follow("a", other.serve("a.raw.gz", b""), (tmp_path / "never-asked-for").as_uri())
+    assert other.doit("list").status == 0
+    assert rows(project)["raw:a"]["state"] == "current"
+    assert "0 B" in project.ok("prune", "--dry-run")
+
+
+@pytest.mark.parametrize("what", ["no path", "folder"])
+def test_status_does_without_a_record_of_projects_that_cannot_be_read(project: Project, what: str) -> None:
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz", derive=["raw"])
+    project.ok("raw:a")
+    record = project.cache / "roots" / ("0" * 16)
+    if what == "folder":
+        record.mkdir()
+    else:
+        record.write_text("no path")
+    assert rows(project)["raw:a"]["state"] == "current"
+    # What may delete has to know.
+    pruned = project.doit("prune", "--dry-run")
+    assert pruned.status == 1
+    assert str(record) in pruned.err
+
+
+def test_whatever_a_command_cannot_do_is_no_traceback(project: Project) -> None:
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz")
+    project.hook(
+        "from recipes.errors import StoreError\n"
+        "from recipes.project import inventory\n"
+        "def broken(*arguments):\n"
+        "    raise StoreError('no such luck', hint='try again')\n"
+        "inventory.rows = broken\n"
+    )
+    result = project.doit("status")
+    assert (result.status, result.out, result.err) == (1, "", "no such luck\n  hint: try again\n")

@@ -12,6 +12,7 @@ from doit.exceptions import InvalidCommand
 
 from recipes import interruption
 from recipes.console import tell
+from recipes.errors import LarderError
 from recipes.graph import arguments
 from recipes.project import workspace
 
@@ -30,7 +31,7 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
     """A command on the cache of the project whose dodo.py doit finds."""
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Load the project and do what the command is for."""
+        """Load the project and do what the command is for; a LarderError is its answer, and no traceback."""
         arguments.watch()
         with interruption.heard(workspace.stop) as heard:
             try:
@@ -38,6 +39,9 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
             except KeyboardInterrupt:
                 heard.bid_farewell()
                 return INTERRUPTED
+            except LarderError as error:
+                tell(sys.stderr, f"{error}\n")
+                return FAILED
             return status
 
     def space(self) -> Workspace:

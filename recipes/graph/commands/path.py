@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
 from doit.exceptions import InvalidCommand
 
 from recipes.cache import usage
 from recipes.derive import engine
-from recipes.errors import LarderError
+from recipes.errors import StoreError
 from recipes.kinds import KINDS
 
-from .command import FAILED, CacheCommand, show
+from .command import CacheCommand, show
 
 
 class Path(CacheCommand):
@@ -36,14 +34,8 @@ The files are the cache's: clone them, do not write to them.
             if kind not in KINDS or image is None:
                 raise InvalidCommand(f"expected KIND:IMAGE as `doit list` shows them, got {word!r}")
             entry = space.session.store.entry(image)
-            try:
-                current = engine.is_current(entry, kind, image, space.identity(image))
-            except LarderError as error:
-                sys.stderr.write(f"{error}\n")
-                return FAILED
-            if not current:
-                sys.stderr.write(f"{word} is not in the cache, or out of date\n  hint: doit {word}\n")
-                return FAILED
+            if not engine.is_current(entry, kind, image, space.identity(image)):
+                raise StoreError(f"{word} is not in the cache, or out of date", hint=f"doit {word}")
             usage.record(entry, kind)
             paths.append(str(entry.artifact(kind)))
         show("\n".join(paths))

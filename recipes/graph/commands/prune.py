@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as jsonlib
 import re
-import sys
 import time
 from dataclasses import replace
 from itertools import groupby
@@ -19,7 +18,7 @@ from recipes.formats.io import sparse
 from recipes.project import holdings
 from recipes.units import format_size, parse_size
 
-from .command import FAILED, JSON, CacheCommand, aligned, show
+from .command import JSON, CacheCommand, aligned, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,12 +76,8 @@ working on, or an overlay has by a hard link. Clones and Lima's cache lose nothi
             )
         except ValueError as error:
             raise InvalidCommand(str(error)) from None
-        try:
-            items = holdings.items(space)
-            verdicts = prune.decide(items, policy)
-        except LarderError as error:
-            sys.stderr.write(f"{error}\n")
-            return FAILED
+        items = holdings.items(space)
+        verdicts = prune.decide(items, policy)
         if not dry_run:
             verdicts = _delete(space, verdicts)
         before = prune.total(items)

@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING
 
 from recipes import jsontext
 from recipes.errors import StoreError
-from recipes.formats.io import sparse
+from recipes.formats.io import files, sparse
 from recipes.kinds import KINDS
 from recipes.progress import SILENT_METER
 
@@ -183,10 +183,8 @@ class Entry:
                 hint="the cache must be on a file system with locks that you may write to; LARDER_CACHE moves it",
             ) from error
         try:
-            with sparse.disk_errors(self.path):
+            with files.os_errors(self.path):
                 yield Held(self)
-        except OSError as error:
-            raise StoreError(f"{error.filename or self.path}: {error.strerror or error}") from error
         finally:
             lock.release()
 
@@ -239,15 +237,11 @@ class Held:
         path.chmod(_MODE)
         receipt = dataclasses.replace(receipt, artifact=sparse.measure(path, receipt.artifact))
         pending = self.entry.path / f"{_PENDING}{receipt.kind}-{path.stat().st_ino}"
-        with pending.open("w", encoding="utf-8") as file:
-            json.dump(receipt.to_json(), file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        files.write(pending, f"{json.dumps(receipt.to_json(), indent=1)}\n".encode())
         path.replace(self.entry.artifact(receipt.kind))
-        sync_folder(self.entry.path)
+        files.sync_folder(self.entry.path)
         pending.replace(self.entry.path / f"{receipt.kind}.json")
-        sync_folder(self.entry.path)
+        files.sync_folder(self.entry.path)
         return receipt
 
     def restamp(self, receipt: Receipt) -> None:
@@ -388,12 +382,3 @@ def _mkdir(path: Path) -> None:
 
 def _no_folder(path: Path, error: OSError) -> StoreError:
     return StoreError(f"cannot make the folder {path}: {error.strerror}", hint="LARDER_CACHE names the cache's folder")
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in `path` durable (POSIX leaves it to fsync of the folder)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from recipes.cache.store import is_there
 from recipes.errors import StoreError
 from recipes.formats.disk.qcow2.overlay import write_overlay
 from recipes.formats.io import sparse
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.sparse import SECTOR
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENCE
@@ -167,14 +168,14 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
     """
     began = time.monotonic()
     require_free(path, force=wish.force)
-    try:
-        with sparse.disk_errors(path), _swept(path, progress):
-            job = _Job(source, path, wish, progress, label)
+    with os_errors(path), _swept(path, progress):
+        job = _Job(source, path, wish, progress, label)
+        try:
             made = job.overlay() if wish.format == OVERLAY else job.file()
-    except FileExistsError as error:
-        raise StoreError(f"{error.filename2 or error.filename} exists already", hint="--force replaces it") from error
-    except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+        except FileExistsError as error:
+            raise StoreError(
+                f"{error.filename2 or error.filename} exists already", hint="--force replaces it"
+            ) from error
     return made._replace(seconds=time.monotonic() - began)
 
 

@@ -27,10 +27,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipes.cache.store import sync_folder
 from recipes.errors import LarderError, StoreError
 from recipes.formats.disk.qcow2.header import Header, ImageFile, read_header
-from recipes.formats.io import sparse
+from recipes.formats.io import files, sparse
 from recipes.formats.io.probe import probe
 from recipes.model import DIGEST_LENGTHS, Digest
 from recipes.units import MAX_SIZE
@@ -114,7 +113,7 @@ def place(cache: Path, url: str, supply: Supply, progress: Progress) -> None:
     with _locked(entry, progress), progress.meter("Lima's cache") as meter:
         _clear(entry)
         # Or a loss of power might bring the old data back beside the new RAW.
-        sync_folder(entry)
+        files.sync_folder(entry)
         newest = None
         if supply.raw is not None:
             path, digest = supply.raw
@@ -129,7 +128,7 @@ def place(cache: Path, url: str, supply: Supply, progress: Progress) -> None:
         draft = entry / f"data{_TEMPORARY}"
         _hand_over(supply.wrapper, draft, newest, meter)
         draft.replace(entry / "data")
-        sync_folder(entry)
+        files.sync_folder(entry)
         # The one that is asked for comes last: an entry that claims it lacks nothing.
         for digest in reversed(supply.digests):
             _write(entry / f"{digest.algorithm}.digest", str(digest))
@@ -215,13 +214,10 @@ def _link(source: Path, destination: Path, newest: int | None) -> bool:
 def _write(path: Path, text: str) -> None:
     """Write a file so that it is whole or not there, also after a loss of power."""
     draft = path.with_name(f"{path.name}{_TEMPORARY}")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    files.write(draft, text.encode())
     draft.chmod(_FILE_MODE)
     draft.replace(path)
-    sync_folder(path.parent)
+    files.sync_folder(path.parent)
 
 
 @contextmanager
@@ -237,7 +233,7 @@ def _locked(entry: Path, progress: Progress) -> Iterator[None]:
                     while not _try_lock(descriptor):
                         meter.advance(0)
                         time.sleep(_LOCK_POLL_SECONDS)
-            with sparse.disk_errors(entry):
+            with files.disk_errors(entry):
                 yield
         finally:
             # Closing would not do: a child process may have inherited the descriptor's lock.

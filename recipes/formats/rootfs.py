@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.model import Digest
 
 from .disk import foreign
@@ -14,6 +14,7 @@ from .disk.table import FORMATS, readable
 from .fs import root as disk_tree
 from .io import probe
 from .io.bounds import content_limit
+from .io.files import os_errors
 from .io.sparse import SparseFile, data_size, removed_on_error
 from .oci import layers
 from .oci import layout as oci_layout
@@ -51,7 +52,7 @@ def open_tree(
     Errors: `UnsupportedFeature` for what is none of the three or holds no root file system, `CorruptImage`,
     `LimitExceeded`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
-    try:
+    with os_errors(path):
         kind = kind or _kind(path)
         if strip and kind != "rootfs":
             raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
@@ -67,8 +68,6 @@ def open_tree(
         with oci_layout.open_image(path, arch=arch) as image:
             tree = layers.flatten(image, context)
             return _checked(tree, image.stored, path)
-    except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
 
 
 def _checked(tree: Tree, stored: int, path: Path, *, archive: bool = False) -> Tree:
@@ -128,18 +127,16 @@ def write(tree: Tree, path: Path, context: Context) -> Digest:
     On success the file is on the disk if it is to be durable; after an error nothing is there. Errors: `NoSpace`,
     `CorruptImage`, `StoreError` for what else the operating system refuses.
     """
-    try:
-        with (
-            context.meter() as meter,
-            removed_on_error(path),
-            SparseFile(path, durable=context.durable) as file,
-        ):
-            sink = _Hashed(file)
-            tar_write.write(tree, sink, meter=meter)
-            file.finish(file.position)
-            return Digest("sha256", sink.digest.hexdigest())
-    except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+    with (
+        os_errors(path),
+        context.meter() as meter,
+        removed_on_error(path),
+        SparseFile(path, durable=context.durable) as file,
+    ):
+        sink = _Hashed(file)
+        tar_write.write(tree, sink, meter=meter)
+        file.finish(file.position)
+        return Digest("sha256", sink.digest.hexdigest())
 
 
 class _Hashed:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from recipes import declare
 from recipes.declare import tomledit, tomlpos
 from recipes.errors import DeclarationError, LarderError
+from recipes.formats.io import files
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout
 from recipes.sources import repin
@@ -187,10 +188,7 @@ def replace(path: Path, before: bytes, after: bytes) -> None:
     path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with draft.open("xb") as file:
-            file.write(after)
-            file.flush()
-            os.fsync(file.fileno())
+        files.write(draft, after)
         shutil.copymode(path, draft)
         if path.read_bytes() != before:
             raise LarderError(f"{declare.shown(path)} was changed meanwhile", hint="run `doit update` again")

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
 from recipes import jsontext
 from recipes.errors import FetchError, ImageError, LarderError, OfflineError, SignatureError, StoreError
+from recipes.formats.io import files
 from recipes.names import tail
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout, serves_by_digest
@@ -300,19 +299,11 @@ class Lists:
             return None
 
     def _write(self, ref: ListRef, kept: _Kept) -> None:
-        draft = self._root / f".{ref.key}.{os.urandom(4).hex()}"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(kept.dump())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path(ref))
+            files.replace(self._path(ref), kept.dump().encode())
         except OSError as error:
             raise StoreError(
                 f"cannot keep the {ref.what} in {self._root}: {error.strerror}",
                 hint="LARDER_CACHE names the cache's folder",
             ) from error
-        finally:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from recipes.errors import FetchError, ImageError
 from recipes.formats.io import sparse
 from recipes.formats.io.context import Context
-from recipes.formats.io.sparse import SparseFile, disk_errors
+from recipes.formats.io.files import disk_errors
+from recipes.formats.io.sparse import SparseFile
 from recipes.formats.oci import spec as oci_spec
 from recipes.formats.oci.spec import CONFIGS, JSON_LIMIT, Platform
 from recipes.model import Digest

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from recipes import jsontext
 from recipes.formats.io import sparse
-from recipes.formats.io.sparse import CHUNK, SparseFile, disk_errors
+from recipes.formats.io.files import disk_errors
+from recipes.formats.io.sparse import CHUNK, SparseFile
 from recipes.model import Digest
 from recipes.redact import shown
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher, of_file
 from recipes.formats.io.bounds import RAISE_VIRTUAL_SIZE
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.sparse import SECTOR, SparseFile, clone, removed_on_error
 from recipes.units import format_size
 
@@ -50,14 +51,12 @@ def to_raw(
     `context.limit`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
     job = _Job(source, destination, context, blkhash)
-    try:
+    with os_errors(source):
         name = require_disk(source)
         if name in FORMATS:
             return job.from_image(name)
         if name in probe.RAW_FORMATS:
             return job.from_raw(name)
-    except OSError as error:
-        raise StoreError(f"{error.filename or source}: {error.strerror}") from error
     raise UnsupportedFeature(
         f"{source}: a disk image in the format {name} is not supported yet",
         hint=f"larder reads {readable()}; qemu-img convert makes them from most others",

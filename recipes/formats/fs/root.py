@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from recipes.errors import StoreError, UnsupportedFeature
+from recipes.errors import UnsupportedFeature
 from recipes.formats.disk.guest import Guest
 from recipes.formats.disk.table import FORMATS
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.probe import probe
 from recipes.formats.io.source import FileSource, Window
 from recipes.formats.io.sparse import data_size
@@ -76,13 +77,11 @@ def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter:
     `LimitExceeded`; `StoreError` for what the operating system refuses.
     """
     with ExitStack() as undo:
-        try:
+        with os_errors(path):
             tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
             file = tree.keep(path.open("rb", buffering=0))
             with tree.told(meter):
                 _root(_disk(file.fileno(), path, limit)).fill(tree)
-        except OSError as error:
-            raise StoreError(f"{error.filename or path}: {error.strerror}") from error
         undo.pop_all()
     return tree
 

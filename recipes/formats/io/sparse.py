@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Literal, Self
 
-from recipes.errors import NoSpace
 from recipes.model import Artifact
 
+from .files import disk_errors
 from .mounts import file_system
 from .parallel import share
 
@@ -104,19 +104,6 @@ def data_runs(view: memoryview) -> list[tuple[int, int]]:
     if start >= 0:
         runs.append((start, len(view)))
     return runs
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn "no space" and "over quota" from the body, which writes `path`, into `NoSpace`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(
-                f"{path}: {os.strerror(error.errno)}", hint="free some space there, or use another folder"
-            ) from error
-        raise
 
 
 @contextmanager

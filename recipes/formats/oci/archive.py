@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.hashed import HashedFile
 from recipes.formats.io.pipeline import Stage, in_order
 from recipes.formats.io.sparse import CHUNK, SparseFile, removed_on_error
@@ -105,27 +106,25 @@ def write(
     """
     created = _check(tree, context.limit)
     suffix, compress = _COMPRESSIONS[compression]
-    try:
-        with (
-            context.meter() as meter,
-            HashedFile(path, durable=context.durable) as file,
-            removed_on_error(path),
-        ):
-            archive = _Archive(file)
-            with Stage(_sha256) as hasher, Stage(lambda chunks: archive.layer(compress(chunks, context.jobs))) as layer:
-                tar_write.write(tree, _Both(hasher, layer), sparse=False, meter=meter)
-                diff_id = hasher.finish()
-                blob = layer.finish()
-            config = archive.blob(oci_spec.dump(_config(about, diff_id, created)))
-            document = _manifest(config, blob.descriptor(LAYER + suffix), about.annotations)
-            manifest = archive.blob(oci_spec.dump(document))
-            archive.file("index.json", oci_spec.dump(_index(about, manifest)))
-            archive.file("oci-layout", oci_spec.dump({"imageLayoutVersion": "1.0.0"}))
-            listing = [{"Config": config.path, "Layers": [blob.path], "RepoTags": [about.name]}]
-            archive.file("manifest.json", oci_spec.dump(listing))
-            archive.finish()
-    except OSError as error:
-        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+    with (
+        os_errors(path),
+        context.meter() as meter,
+        HashedFile(path, durable=context.durable) as file,
+        removed_on_error(path),
+    ):
+        archive = _Archive(file)
+        with Stage(_sha256) as hasher, Stage(lambda chunks: archive.layer(compress(chunks, context.jobs))) as layer:
+            tar_write.write(tree, _Both(hasher, layer), sparse=False, meter=meter)
+            diff_id = hasher.finish()
+            blob = layer.finish()
+        config = archive.blob(oci_spec.dump(_config(about, diff_id, created)))
+        document = _manifest(config, blob.descriptor(LAYER + suffix), about.annotations)
+        manifest = archive.blob(oci_spec.dump(document))
+        archive.file("index.json", oci_spec.dump(_index(about, manifest)))
+        archive.file("oci-layout", oci_spec.dump({"imageLayoutVersion": "1.0.0"}))
+        listing = [{"Config": config.path, "Layers": [blob.path], "RepoTags": [about.name]}]
+        archive.file("manifest.json", oci_spec.dump(listing))
+        archive.finish()
     assert file.blkhash is not None, "a finished file knows it"
     return OciArchive(diff_id, blob.digest, blob.size, config.digest, manifest.digest, file.blkhash)
 

@@ -17,10 +17,11 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from recipes.errors import CorruptImage, ImageError, LimitExceeded, StoreError
+from recipes.errors import CorruptImage, ImageError, LimitExceeded
 from recipes.formats.codec import compression
 from recipes.formats.codec.compressed import Wrapper
 from recipes.formats.io.bounds import content_limit
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.parallel import share
 from recipes.formats.io.pipeline import Stage
 from recipes.formats.io.sparse import CHUNK, SparseFile
@@ -57,20 +58,17 @@ def flatten(image: Image, context: Context) -> Tree:
     Errors: `CorruptImage`, also for a layer that is not what the image says; `LimitExceeded`; those of
     `compression.decompress` and `tar_read.members`; `NoSpace`; `StoreError` for what else the operating system refuses.
     """
-    try:
-        with ExitStack() as undo:
-            tree = undo.enter_context(Tree(image.stored))
-            with context.meter(sum(layer.blob.size for layer in image.layers)) as meter:
-                tars = _Tars(image, tree, context, content_limit(image.stored, context.limit), meter)
-                share(tars.todo(), tars.work, jobs=min(context.jobs, max(1, len(image.layers))))
-            with context.meter(what="reading") as meter, tree.told(meter):
-                for number in range(len(image.layers)):
-                    source = tars.done[number].source(tars.name(number))
-                    apply(tree, list(tar_read.members(source, spend=tree.spend)), source.name)
-            undo.pop_all()
-            return tree
-    except OSError as error:
-        raise StoreError(f"{error.filename or image.path}: {error.strerror}") from error
+    with os_errors(image.path), ExitStack() as undo:
+        tree = undo.enter_context(Tree(image.stored))
+        with context.meter(sum(layer.blob.size for layer in image.layers)) as meter:
+            tars = _Tars(image, tree, context, content_limit(image.stored, context.limit), meter)
+            share(tars.todo(), tars.work, jobs=min(context.jobs, max(1, len(image.layers))))
+        with context.meter(what="reading") as meter, tree.told(meter):
+            for number in range(len(image.layers)):
+                source = tars.done[number].source(tars.name(number))
+                apply(tree, list(tar_read.members(source, spend=tree.spend)), source.name)
+        undo.pop_all()
+        return tree
 
 
 def apply(tree: Tree, members: Sequence[Member], name: str) -> None:

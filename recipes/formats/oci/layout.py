@@ -14,7 +14,8 @@ import stat
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from recipes.errors import CorruptImage, LimitExceeded, StoreError, UnsupportedFeature, printable
+from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature, printable
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.source import FileSource, Window
 from recipes.formats.tar import read as tar_read
 from recipes.formats.tree.tree import MAX_LINKS_FOLLOWED, show
@@ -93,13 +94,10 @@ def open_image(path: Path, *, arch: Arch) -> Image:
     elsewhere; `CorruptImage`, also for a blob of another digest (layers excepted) or size than the image says;
     `LimitExceeded`; `StoreError` for what the operating system refuses.
     """
-    with ExitStack() as stack:
-        try:
-            search = _Search(_open(path, stack), path, arch)
-            found = search.run()
-            return Image(path, found.config, tuple(search.layers(found)), stack.pop_all())
-        except OSError as error:
-            raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+    with ExitStack() as stack, os_errors(path):
+        search = _Search(_open(path, stack), path, arch)
+        found = search.run()
+        return Image(path, found.config, tuple(search.layers(found)), stack.pop_all())
 
 
 def is_image(path: Path) -> bool:

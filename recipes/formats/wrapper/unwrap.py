@@ -7,11 +7,12 @@ import os
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from recipes.errors import LimitExceeded, StoreError, UnsupportedFeature
+from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.codec import compression
 from recipes.formats.disk.table import virtual_size
 from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher
+from recipes.formats.io.files import os_errors
 from recipes.formats.io.pipeline import Stage
 from recipes.formats.io.sparse import CHUNK, SparseFile, removed_on_error
 from recipes.model import BlockHash, Content, Digest
@@ -63,7 +64,7 @@ def unwrap(
     its size; `UnsupportedFeature` where `source` is not compressed; `NoSpace`; `StoreError` for what else the operating
     system refuses, an existing `destination` among it.
     """
-    try:
+    with os_errors(destination):
         limit = context.limit
         codec = _codec(source, limit)
         with (
@@ -92,8 +93,6 @@ def unwrap(
             file.finish(size)
             digest = hashing.finish() if hashing else None
             name, claimed = _identify(file.fileno(), size)
-    except OSError as error:
-        raise StoreError(f"{error.filename or destination}: {error.strerror}") from error
     blkhash = hashed.result(size) if hashed and name in probe.RAW_FORMATS else None
     return Unwrapped(codec, size, name, claimed, digest, blkhash)
 

@@ -1,8 +1,9 @@
-"""Sizes and durations as people write and read them."""
+"""Sizes, durations and times as people and other programs write and read them."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 #: The largest size of a file: what off_t holds.
 MAX_SIZE = (1 << 63) - 1
@@ -67,3 +68,8 @@ def format_duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def now() -> str:
+    """Return the time in UTC, to the second, as RFC 3339 has it: ``2026-12-01T08:15:00Z``."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

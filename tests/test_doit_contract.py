@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import threading
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run
 from doit.dependency import Dependency, MD5Checker, SqliteDB
+from doit.doit_cmd import DoitMain
 from doit.exceptions import TaskFailed
 from doit.loader import generate_tasks
 from doit.runner import MThreadRunner
 from doit.task import Task
 from doit.tools import result_dep
 
+from recipes.declare.declaration import COMMANDS
 from recipes.graph.database import WriteThrough
 from recipes.graph.run import _Worker
 
@@ -144,3 +147,10 @@ class TestWriteThrough:
         manager.save_success(self.saved("a"))
         manager.close()
         assert (tmp_path / "db.broken").read_bytes().startswith(b"no database")
+
+
+def test_images_have_no_name_that_doit_takes_for_a_command() -> None:
+    """`doit NAME` runs the command of that name, wherever it comes from."""
+    commands = {command.get_name() for command in DoitMain.DOIT_CMDS}
+    commands |= {each.name for each in entry_points(group="doit.COMMAND") if each.value.startswith("recipes.")}
+    assert {"run", "prune"} <= commands <= COMMANDS

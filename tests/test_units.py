@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import re
+import time
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.units import MAX_SIZE, format_duration, format_size, parse_size
+from recipes.units import MAX_SIZE, format_duration, format_size, now, parse_size
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,15 @@ def test_a_formatted_size_reads_back_within_its_rounding(size: int) -> None:
 )
 def test_formatted_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_now_is_in_utc_and_to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        before = datetime.now(UTC).replace(microsecond=0)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text := now())
+        assert before <= datetime.fromisoformat(text) <= datetime.now(UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

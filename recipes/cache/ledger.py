@@ -15,12 +15,12 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from recipes import jsontext
 from recipes.formats.io import fiemap, sparse
+from recipes.units import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ def remember(entry: Entry, path: Path, base: Path | None, *, kind: str, format: 
             format=format,
             method=method,
             inode=path.stat().st_ino,
-            made=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            made=now(),
             base=base,
             base_inode=base.stat().st_ino if base else None,
         )

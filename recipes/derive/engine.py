@@ -16,7 +16,6 @@ import functools
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.model import Wrapper
 from recipes.progress import SILENCE
+from recipes.units import now
 
 from . import restored
 from .recipe import Work
@@ -323,8 +323,3 @@ class _Job:
             made=now(),
             durations={**earlier, **seconds},
         )
-
-
-def now() -> str:
-    """Return the time as receipts have it."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -27,7 +27,7 @@ from recipes.sources.flow import Flow
 from recipes.sources.part import Blob
 from recipes.sources.registry import Registry
 from recipes.sources.retry import Retryable
-from recipes.units import format_size
+from recipes.units import format_size, now
 
 from . import manifest as shape
 
@@ -185,7 +185,7 @@ class _Pull:
             except LarderError:
                 path.unlink()
                 raise
-        pulled = Pulled(str(reference), str(digests.of_bytes(manifest)), engine.now())
+        pulled = Pulled(str(reference), str(digests.of_bytes(manifest)), now())
         receipt = dataclasses.replace(
             shared.receipt, image=self.image.name, arch=self.image.arch, identity=self.identity, pulled=pulled
         )

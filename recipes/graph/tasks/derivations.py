@@ -103,7 +103,7 @@ def refresh(ref: ListRef) -> dict[str, str] | TaskFailed:
     try:
         space.refresh(ref, space.session.progress)
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     return {"list": shown(ref.url)}
 
 
@@ -132,7 +132,7 @@ def resolve(name: str) -> dict[str, Any] | TaskFailed:
     try:
         return _recorded(_identity(name))
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
 
 
 def is_resolved(task: object, values: dict[str, Any], name: str) -> bool:
@@ -224,5 +224,5 @@ def clean(kind: str, name: str) -> TaskFailed | None:
     except OSError as error:
         return TaskFailed(f"cannot delete {error.filename or entry.path}: {error.strerror}")
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     return None

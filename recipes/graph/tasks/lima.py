@@ -109,7 +109,7 @@ def clean(name: str) -> TaskFailed | None:
     except OSError as error:
         return TaskFailed(f"cannot delete {error.filename}: {error.strerror}")
     except LarderError as error:
-        return TaskFailed(str(error))
+        return failure(error)
     return None
 
 

@@ -3,7 +3,7 @@
 from recipes.graph.tasks.clone import task_clone
 from recipes.graph.tasks.derivations import configure, creators, task__sums, task_resolve
 from recipes.graph.tasks.lima import task_lima
-from recipes.graph.tasks.share import task_pull, task_push
+from recipes.graph.tasks.registry import task_pull, task_push
 
 __all__ = ["DOIT_CONFIG", "task__sums", "task_clone", "task_lima", "task_pull", "task_push", "task_resolve"]
 

@@ -121,9 +121,9 @@ class Run(DoitRun):  # type: ignore[misc]
 
 def _task_options() -> Iterator[CmdOption]:
     """Yield the options of tasks, which doit knows only once they are loaded."""
-    from .tasks import clone, lima, share
+    from .tasks import clone, lima, registry
 
-    for params in (clone.PARAMS, lima.PARAMS, share.PARAMS):
+    for params in (clone.PARAMS, lima.PARAMS, registry.PARAMS):
         yield from map(CmdOption, params)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io.blkhash import BLOCK_SIZE, BlockHasher
-from recipes.formats.io.parallel import share
+from recipes.formats.io.parallel import in_threads
 from recipes.formats.io.pipeline import in_order
 from recipes.formats.io.sparse import CHUNK, SparseFile, data_runs, data_units, removed_on_error
 
@@ -170,7 +170,7 @@ def expand_wrapper(
                 del view, piece, data
 
         meter.expect(wrapper.size)
-        share(placed(), worker, jobs=jobs)
+        in_threads(placed(), worker, jobs=jobs)
         file.finish(size)
     return hasher.result(size)
 

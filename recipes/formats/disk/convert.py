@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.formats.io.blkhash import BLOCK_SIZE
-from recipes.formats.io.parallel import share
+from recipes.formats.io.parallel import in_threads
 from recipes.formats.io.sparse import CHUNK, data_runs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def convert(
             view = reader.read(batch)
             runs = data_runs(view)
             source = _plain_source(batch)
-            if source is None or not target.share(image.fileno(), source, batch.start, runs):
+            if source is None or not target.reflink(image.fileno(), source, batch.start, runs):
                 target.pwrite_runs(view, batch.start, runs)
             if hasher is not None:
                 hasher.update(batch.start, view)
@@ -66,14 +66,14 @@ def convert(
             target.write_back(batch.start, len(view))
             meter.advance(sum(extent.length for extent in batch.extents))
 
-    share(batches, worker, jobs=jobs)
+    in_threads(batches, worker, jobs=jobs)
     target.finish(image.size)
 
 
 def _share_runs(image: DiskImage, target: SparseFile, extents: Iterable[Extent], meter: Meter) -> Iterator[Extent]:
     """Share what can be shared without a look at it, and yield the rest."""
     for extent in extents:
-        if not extent.stored and target.share(image.fileno(), extent.host, extent.guest, [(0, extent.length)]):
+        if not extent.stored and target.reflink(image.fileno(), extent.host, extent.guest, [(0, extent.length)]):
             meter.advance(extent.length)
         else:
             yield extent

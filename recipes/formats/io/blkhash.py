@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from recipes.errors import ImageError
 from recipes.model import BlockHash
 
-from .parallel import share
+from .parallel import in_threads
 from .sparse import CHUNK, data_chunks, data_units
 
 if TYPE_CHECKING:
@@ -160,5 +160,5 @@ def of_file(path: Path, *, jobs: int, meter: Meter) -> BlockHash:
                 meter.advance(len(view))
 
         meter.expect(sum(stop - start for start, stop in data_units(fd, size, BLOCK_SIZE)))
-        share(data_chunks(fd, size, BLOCK_SIZE), worker, jobs=jobs)
+        in_threads(data_chunks(fd, size, BLOCK_SIZE), worker, jobs=jobs)
     return hasher.result(size)

@@ -33,7 +33,7 @@ class _Shared(Generic[T]):
         self._stopped = True
 
 
-def share(items: Iterable[T], worker: Callable[[Iterator[T]], None], *, jobs: int) -> None:
+def in_threads(items: Iterable[T], worker: Callable[[Iterator[T]], None], *, jobs: int) -> None:
     """Call `worker` in `jobs` threads, the caller's own among them, each with an iterator over its share of `items`.
 
     `items` is read lazily, by one thread at a time, in order. The first error, of a worker or of `items`, ends the

@@ -19,7 +19,7 @@ from recipes.model import Artifact
 
 from .files import disk_errors
 from .mounts import file_system
-from .parallel import share
+from .parallel import in_threads
 
 if TYPE_CHECKING:
     import ctypes
@@ -188,7 +188,7 @@ class SparseFile:
                 raise
             self._allocates_ahead = False
 
-    def share(self, fd: int, source: int, offset: int, runs: list[tuple[int, int]]) -> bool:
+    def reflink(self, fd: int, source: int, offset: int, runs: list[tuple[int, int]]) -> bool:
         """Let these ``(start, stop)`` runs at `offset` be the extents of the file `fd` at `source`, if that can be.
 
         False, with nothing done that a write would not do again, where the file system cannot or the runs are not of
@@ -455,7 +455,7 @@ def copy(src: Path, dst: Path, *, meter: Meter, durable: bool = True) -> None:
                 meter.advance(len(view))
 
         meter.expect(sum(stop - start for start, stop in data_units(fd, size, BLOCK)))
-        share(data_chunks(fd, size, BLOCK), worker, jobs=_COPIERS)
+        in_threads(data_chunks(fd, size, BLOCK), worker, jobs=_COPIERS)
         target.finish(size)
 
 

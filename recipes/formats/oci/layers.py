@@ -22,7 +22,7 @@ from recipes.formats.codec import compression
 from recipes.formats.codec.compressed import Wrapper
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.io.files import os_errors
-from recipes.formats.io.parallel import share
+from recipes.formats.io.parallel import in_threads
 from recipes.formats.io.pipeline import Stage
 from recipes.formats.io.sparse import CHUNK, SparseFile
 from recipes.formats.tar import read as tar_read
@@ -62,7 +62,7 @@ def flatten(image: Image, context: Context) -> Tree:
         tree = undo.enter_context(Tree(image.stored))
         with context.meter(sum(layer.blob.size for layer in image.layers)) as meter:
             tars = _Tars(image, tree, context, content_limit(image.stored, context.limit), meter)
-            share(tars.todo(), tars.work, jobs=min(context.jobs, max(1, len(image.layers))))
+            in_threads(tars.todo(), tars.work, jobs=min(context.jobs, max(1, len(image.layers))))
         with context.meter(what="reading") as meter, tree.told(meter):
             for number in range(len(image.layers)):
                 source = tars.done[number].source(tars.name(number))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from recipes.formats.io.parallel import share
+from recipes.formats.io.parallel import in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("jobs", [1, 5])
 def test_every_item_is_worked_on_once(jobs: int) -> None:
     done: list[int] = []
-    share(range(1000), done.extend, jobs=jobs)
+    in_threads(range(1000), done.extend, jobs=jobs)
     assert sorted(done) == list(range(1000))
     assert threading.active_count() == 1
 
@@ -26,7 +26,7 @@ def test_the_workers_run_at_the_same_time() -> None:
         for _ in items:
             together.wait()
 
-    share(range(3), worker, jobs=3)
+    in_threads(range(3), worker, jobs=3)
 
 
 def test_an_error_of_a_worker_ends_the_work_of_all() -> None:
@@ -42,7 +42,7 @@ def test_an_error_of_a_worker_ends_the_work_of_all() -> None:
                 raise ValueError("no 100")
 
     with pytest.raises(ValueError, match="no 100"):
-        share(endless(), worker, jobs=4)
+        in_threads(endless(), worker, jobs=4)
     assert threading.active_count() == 1
 
 
@@ -53,4 +53,4 @@ def test_an_error_of_the_items_is_raised() -> None:
 
     done: list[int] = []
     with pytest.raises(ValueError, match="no more"):
-        share(items(), done.extend, jobs=3)
+        in_threads(items(), done.extend, jobs=3)

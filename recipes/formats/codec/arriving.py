@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .compressed import Wrapper
+from .compressed import CompressedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def arriving(chunks: Iterator[bytes], name: str, codec: str, size: int, *, look_back: int) -> Wrapper:
+def arriving(chunks: Iterator[bytes], name: str, codec: str, size: int, *, look_back: int) -> CompressedFile:
     """Return the `size` bytes in `chunks` as a wrapper called `name`, for one thread at a time.
 
     What is `look_back` bytes behind the furthest byte that was read is gone: to read it is a bug. Where the chunks end
@@ -30,4 +30,4 @@ def arriving(chunks: Iterator[bytes], name: str, codec: str, size: int, *, look_
             begin += gone
         return bytes(memoryview(window)[offset - begin : stop - begin])
 
-    return Wrapper(name, codec, size, pread)
+    return CompressedFile(name, codec, size, pread)

@@ -20,7 +20,7 @@ def ignore(_: int) -> None:
     """Take the number of bytes that were read, for nobody."""
 
 
-class Wrapper:
+class CompressedFile:
     """A wrapper of `size` bytes, wherever it is.
 
     `pread` returns the so many bytes at an offset, fewer at the end; `read` is told the bytes that decoders take, from
@@ -67,10 +67,10 @@ class Wrapper:
 
 
 @contextmanager
-def open_wrapper(path: Path, codec: str, read: Callable[[int], None] = ignore) -> Iterator[Wrapper]:
+def open_wrapper(path: Path, codec: str, read: Callable[[int], None] = ignore) -> Iterator[CompressedFile]:
     """Open the wrapper in the file `path`."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield Wrapper(path, codec, os.fstat(fd).st_size, lambda offset, count: os.pread(fd, count, offset), read)
+        yield CompressedFile(path, codec, os.fstat(fd).st_size, lambda offset, count: os.pread(fd, count, offset), read)
     finally:
         os.close(fd)

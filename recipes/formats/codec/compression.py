@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from .compressed import Wrapper
+    from .compressed import CompressedFile
 
 #: Members of gzip and streams of bzip2 that hold nothing: each takes as long as some KiB of content. BGZF has one.
 EMPTY_MEMBERS = 1 << 20
@@ -69,7 +69,7 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
         yield from content(wrapper, jobs=jobs)
 
 
-def content(wrapper: Wrapper, *, jobs: int) -> Generator[bytes]:
+def content(wrapper: CompressedFile, *, jobs: int) -> Generator[bytes]:
     """Yield the content of `wrapper`, which need not be a whole file, as `decompress` does."""
     yield from _gathered(CODECS[wrapper.codec].decompress(wrapper, jobs))
 
@@ -100,7 +100,7 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
             chunks.close()
 
 
-def is_greedy(wrapper: Wrapper) -> bool:
+def is_greedy(wrapper: CompressedFile) -> bool:
     """Say whether decoding `wrapper` may take so much memory that nothing else should be decoded meanwhile."""
     if wrapper.codec == "zstd":
         return any(frame.window > _MODEST for frame in zstd.frames(wrapper))
@@ -119,7 +119,7 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-def _gunzip(wrapper: Wrapper, _: int) -> Iterator[bytes]:
+def _gunzip(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
     from isal import igzip_lib
 
     def new() -> _Decoder:
@@ -131,16 +131,16 @@ def _gunzip(wrapper: Wrapper, _: int) -> Iterator[bytes]:
     return _members(wrapper, b"\x1f\x8b", new, failure, padding=b"\0")
 
 
-def _bunzip2(wrapper: Wrapper, _: int) -> Iterator[bytes]:
+def _bunzip2(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
     return _members(wrapper, b"BZh", bz2.BZ2Decompressor, OSError)
 
 
-def _undeclared(_: Wrapper) -> None:
+def _undeclared(_: CompressedFile) -> None:
     """bzip2 does not say, and gzip's trailer holds the last member's size modulo 4 GiB."""
 
 
 def _members(
-    wrapper: Wrapper,
+    wrapper: CompressedFile,
     magic: bytes,
     new: Callable[[], _Decoder],
     failure: type[Exception],
@@ -189,9 +189,9 @@ class Codec(NamedTuple):
     """How to read one codec; both functions raise what the public ones say."""
 
     #: Bytes of content that the wrapper declares; None where it does not say.
-    declared_size: Callable[[Wrapper], int | None]
+    declared_size: Callable[[CompressedFile], int | None]
     #: The content of the wrapper, with so many threads.
-    decompress: Callable[[Wrapper, int], Iterator[bytes]]
+    decompress: Callable[[CompressedFile, int], Iterator[bytes]]
 
 
 #: By the names that `probe.detect` gives.

@@ -20,7 +20,7 @@ from recipes.formats.io.sparse import CHUNK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .compressed import Wrapper
+    from .compressed import CompressedFile
 
 #: Bytes that all decoders of one file may take together: 8 of xz -6, or 2 of xz -9, which needs 64 MiB for each. The
 #: format allows dictionaries of 4 GiB.
@@ -73,7 +73,7 @@ def _number(value: int) -> bytes:
     return bytes(data)
 
 
-def blocks(wrapper: Wrapper) -> list[Block]:
+def blocks(wrapper: CompressedFile) -> list[Block]:
     """Return the blocks of `wrapper` in order, from the indexes of all its streams.
 
     Errors: `CorruptImage`; `LimitExceeded` for more than `BLOCK_LIMIT` of them; `UnsupportedFeature` for an unknown
@@ -92,11 +92,11 @@ def blocks(wrapper: Wrapper) -> list[Block]:
     return list(chain.from_iterable(reversed(streams)))
 
 
-def _too_many(wrapper: Wrapper) -> LimitExceeded:
+def _too_many(wrapper: CompressedFile) -> LimitExceeded:
     return LimitExceeded(f"{wrapper.path}: xz: more than {BLOCK_LIMIT} blocks", hint="compress it with larger blocks")
 
 
-def _without_padding(wrapper: Wrapper, end: int) -> int:
+def _without_padding(wrapper: CompressedFile, end: int) -> int:
     """Return where the stream padding before `end` begins (section 2.2)."""
     stop = end
     while stop:
@@ -110,7 +110,7 @@ def _without_padding(wrapper: Wrapper, end: int) -> int:
     return stop
 
 
-def _stream(wrapper: Wrapper, end: int) -> tuple[list[Block], int]:
+def _stream(wrapper: CompressedFile, end: int) -> tuple[list[Block], int]:
     """Return the blocks of the stream that ends at `end`, and where it begins (sections 2.1.1, 2.1.2 and 4)."""
     if end < 2 * _EDGE:
         raise wrapper.truncated()
@@ -138,7 +138,7 @@ def _stream(wrapper: Wrapper, end: int) -> tuple[list[Block], int]:
     return found, start
 
 
-def _records(wrapper: Wrapper, offset: int, index: bytes) -> list[tuple[int, int]]:
+def _records(wrapper: CompressedFile, offset: int, index: bytes) -> list[tuple[int, int]]:
     """Return the (stored, content) sizes in `index`, which is at `offset`."""
     body = index[:-4]
     if body[0] != 0 or crc32(body) != int.from_bytes(index[-4:], "little"):
@@ -159,7 +159,7 @@ def _records(wrapper: Wrapper, offset: int, index: bytes) -> list[tuple[int, int
     return records
 
 
-def _dictionary(wrapper: Wrapper, block: Block) -> int:
+def _dictionary(wrapper: CompressedFile, block: Block) -> int:
     """Return the bytes of the dictionary that `block` asks for (sections 3.1 and 5.3.1)."""
     size = (wrapper.at(block.offset, 1)[0] + 1) * 4
     header = wrapper.at(block.offset, size)
@@ -180,12 +180,12 @@ def _dictionary(wrapper: Wrapper, block: Block) -> int:
     raise wrapper.corrupt(block.offset, "the block's header names no LZMA2 filter")
 
 
-def declared_size(wrapper: Wrapper) -> int:
+def declared_size(wrapper: CompressedFile) -> int:
     """Return the bytes of content that the indexes declare."""
     return sum(block.content for block in blocks(wrapper))
 
 
-def decompress(wrapper: Wrapper, jobs: int) -> Iterator[bytes]:
+def decompress(wrapper: CompressedFile, jobs: int) -> Iterator[bytes]:
     """Yield the content of `wrapper` in pieces of at most `CHUNK` bytes, decoded by up to `jobs` threads."""
     found = blocks(wrapper)
     dictionary = max((_dictionary(wrapper, block) for block in found), default=0)
@@ -199,7 +199,7 @@ def decompress(wrapper: Wrapper, jobs: int) -> Iterator[bytes]:
     return in_order(tasks, workers=workers, room=(workers + 1) * ROOM) if workers > 1 else chain.from_iterable(tasks)
 
 
-def decode(wrapper: Wrapper, block: Block) -> Iterator[bytes]:
+def decode(wrapper: CompressedFile, block: Block) -> Iterator[bytes]:
     """Yield the content of one block, as `decompress` does."""
     decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT + (1 << 20))
     pieces = _as_stream(wrapper, block)
@@ -220,7 +220,7 @@ def decode(wrapper: Wrapper, block: Block) -> Iterator[bytes]:
         raise wrapper.corrupt(offset, str(error) or "the block does not end where its index says") from error
 
 
-def _as_stream(wrapper: Wrapper, block: Block) -> Iterator[tuple[int, bytes]]:
+def _as_stream(wrapper: CompressedFile, block: Block) -> Iterator[tuple[int, bytes]]:
     """Yield a stream that holds only `block`, in pieces, each with its place in the file."""
     yield block.offset, MAGIC + block.flags + struct.pack("<I", crc32(block.flags))
     stop = block.offset + _padded(block.stored)

@@ -15,7 +15,7 @@ from recipes.formats.io.sparse import CHUNK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .compressed import Wrapper
+    from .compressed import CompressedFile
 
 #: Bytes of the largest window: what zstd(1) too takes unless it is told to take more, and what its levels and --long
 #: without a number stay within. The format allows 3.75 TiB.
@@ -91,7 +91,7 @@ def is_skippable(magic: bytes) -> bool:
     return magic[1:] == b"\x2a\x4d\x18" and magic[0] >> 4 == 5
 
 
-def frames(wrapper: Wrapper) -> Iterator[Frame]:
+def frames(wrapper: CompressedFile) -> Iterator[Frame]:
     """Yield the frames of `wrapper` that hold data, each once its end was found.
 
     Errors: `CorruptImage`; `LimitExceeded` for a window above `WINDOW_LIMIT` and for more than `SMALL_FRAMES`;
@@ -125,7 +125,7 @@ def frames(wrapper: Wrapper) -> Iterator[Frame]:
         start = stop
 
 
-def _frame(wrapper: Wrapper, start: int) -> Frame:
+def _frame(wrapper: CompressedFile, start: int) -> Frame:
     import zstandard
 
     head = wrapper.at(start, max(_FRAME_MIN, min(_HEADER_MAX, wrapper.size - start)))
@@ -156,7 +156,7 @@ def _frame(wrapper: Wrapper, start: int) -> Frame:
     return Frame(start, offset, content, window=parameters.window_size)
 
 
-def _check_window(wrapper: Wrapper, size: int) -> None:
+def _check_window(wrapper: CompressedFile, size: int) -> None:
     if size > WINDOW_LIMIT:
         raise LimitExceeded(
             f"{wrapper.path}: zstd: needs a window of {size} bytes, and larder's limit is {WINDOW_LIMIT}",
@@ -164,7 +164,7 @@ def _check_window(wrapper: Wrapper, size: int) -> None:
         )
 
 
-def declared_size(wrapper: Wrapper) -> int | None:
+def declared_size(wrapper: CompressedFile) -> int | None:
     """Return the bytes of content when every frame says how many it holds."""
     total = 0
     for frame in frames(wrapper):
@@ -177,7 +177,7 @@ def declared_size(wrapper: Wrapper) -> int | None:
 class _Source:
     """The compressed bytes of one frame, as the zstandard package reads them."""
 
-    def __init__(self, wrapper: Wrapper, frame: Frame) -> None:
+    def __init__(self, wrapper: CompressedFile, frame: Frame) -> None:
         self._wrapper = wrapper
         self.offset = frame.start
         self._stop = frame.stop
@@ -188,7 +188,7 @@ class _Source:
         return data
 
 
-def decompress(wrapper: Wrapper, _: int) -> Iterator[bytes]:
+def decompress(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
     """Yield the content of `wrapper` in pieces of `CHUNK` bytes, shorter at the end of a frame."""
     import zstandard
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from recipes.model import BlockHash
     from recipes.progress import Meter
 
-    from .compressed import Wrapper
+    from .compressed import CompressedFile
     from .zstd import Frame
 
 #: Bytes that the threads of one compression may take together; one thread it always has.
@@ -126,7 +126,7 @@ def expand(source: Path, destination: Path, *, jobs: int, limit: int, meter: Met
 
 
 def expand_wrapper(
-    wrapper: Wrapper, destination: Path, *, jobs: int, limit: int, meter: Meter, durable: bool = True
+    wrapper: CompressedFile, destination: Path, *, jobs: int, limit: int, meter: Meter, durable: bool = True
 ) -> BlockHash:
     """Decode what `compress` wrote to `wrapper` into the new sparse file `destination`; return the content's blkhash.
 
@@ -175,7 +175,7 @@ def expand_wrapper(
     return hasher.result(size)
 
 
-def _require_unit(wrapper: Wrapper, frame: Frame, offset: int) -> None:
+def _require_unit(wrapper: CompressedFile, frame: Frame, offset: int) -> None:
     """Raise UnsupportedFeature for a frame that `compress` does not write; its content belongs at `offset`."""
     too_long = frame.content is None or frame.content > zstd.UNIT or frame.stop - frame.start > _FRAME_MAX
     if too_long or offset % BLOCK_SIZE:
@@ -185,7 +185,7 @@ def _require_unit(wrapper: Wrapper, frame: Frame, offset: int) -> None:
         )
 
 
-def _decode(wrapper: Wrapper, frame: Frame, encoded: bytes) -> bytes:
+def _decode(wrapper: CompressedFile, frame: Frame, encoded: bytes) -> bytes:
     import zstandard
 
     decoder = zstandard.ZstdDecompressor()

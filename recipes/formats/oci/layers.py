@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded
 from recipes.formats.codec import compression
-from recipes.formats.codec.compressed import Wrapper
+from recipes.formats.codec.compressed import CompressedFile
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.parallel import in_threads
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from recipes.model import Digest
     from recipes.progress import Meter
 
-    from .layout import Image, Layer
+    from .layout import ContainerImage, Layer
 
 #: In a directory that hides everything the layers below have in it.
 _OPAQUE = b".wh..wh..opq"
@@ -47,7 +47,7 @@ _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."
 
 
-def flatten(image: Image, context: Context) -> Tree:
+def flatten(image: ContainerImage, context: Context) -> Tree:
     """Return the root file system that the layers of `image` make; `image` may be closed then.
 
     Every layer is verified. A compressed one is decompressed into a new sparse file, whose path `context.scratch`
@@ -117,7 +117,7 @@ def _whiteout(tree: Tree, path: bytes) -> bool:
 class _Tars:
     """The tar of each layer: verified, and decompressed where it has to be."""
 
-    def __init__(self, image: Image, tree: Tree, context: Context, limit: int, meter: Meter) -> None:
+    def __init__(self, image: ContainerImage, tree: Tree, context: Context, limit: int, meter: Meter) -> None:
         self._image = image
         self._tree = tree
         assert context.scratch is not None, "compressed layers are decompressed into files"
@@ -164,7 +164,7 @@ class _Tars:
         def pread(at: int, count: int) -> bytes:
             return os.pread(fd, min(count, stored - at), offset + at)
 
-        wrapper = Wrapper(self.name(number), codec, stored, pread, self._meter.advance)
+        wrapper = CompressedFile(self.name(number), codec, stored, pread, self._meter.advance)
         with (
             self._greedy if compression.is_greedy(wrapper) else nullcontext(),
             Stage(partial(self._expect, {layer.diff_id}, number)) as hasher,

@@ -64,7 +64,7 @@ class Layer(NamedTuple):
     diff_id: Digest
 
 
-class Image:
+class ContainerImage:
     """An image in a file or folder, which stays open until this context ends."""
 
     def __init__(self, path: Path, config: dict[str, Any], layers: tuple[Layer, ...], files: ExitStack) -> None:
@@ -87,7 +87,7 @@ class Image:
         self._files.close()
 
 
-def open_image(path: Path, *, arch: Arch) -> Image:
+def open_image(path: Path, *, arch: Arch) -> ContainerImage:
     """Open the image for Linux on `arch` that is in the file or folder `path`.
 
     Errors: `UnsupportedFeature` where there is none, more than one, or one whose layers are encrypted or kept
@@ -97,7 +97,7 @@ def open_image(path: Path, *, arch: Arch) -> Image:
     with ExitStack() as stack, os_errors(path):
         search = _Search(_open(path, stack), path, arch)
         found = search.run()
-        return Image(path, found.config, tuple(search.layers(found)), stack.pop_all())
+        return ContainerImage(path, found.config, tuple(search.layers(found)), stack.pop_all())
 
 
 def is_image(path: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recipes.formats.codec import compression, xz, zstd
-from recipes.formats.codec.compressed import READ, Wrapper
+from recipes.formats.codec.compressed import READ, CompressedFile
 from recipes.formats.disk.table import virtual_size
 from recipes.formats.io import probe
 
@@ -46,7 +46,7 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
             # VHD and DMG are told by their ends.
             kind = probe.detect(head, pread(max(0, size - probe.TAIL), probe.TAIL))
         return Claims(None, kind, size, virtual_size(kind, head, size))
-    wrapper = Wrapper(name, codec, size, pread)
+    wrapper = CompressedFile(name, codec, size, pread)
     if codec == "zstd":
         content_size, begin = _zstd(wrapper)
     elif codec == "xz":
@@ -59,14 +59,14 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
     return Claims(codec, kind, content_size, virtual_size(kind, begin, content_size))
 
 
-def _xz(wrapper: Wrapper) -> tuple[int, bytes]:
+def _xz(wrapper: CompressedFile) -> tuple[int, bytes]:
     """Return the content's size and its beginning; `xz.decompress` would look at each block first."""
     blocks = xz.blocks(wrapper)
     first = next((block for block in blocks if block.content), None)
     return sum(block.content for block in blocks), next(xz.decode(wrapper, first)) if first else b""
 
 
-def _zstd(wrapper: Wrapper) -> tuple[int | None, bytes]:
+def _zstd(wrapper: CompressedFile) -> tuple[int | None, bytes]:
     """Return the content's size and its beginning.
 
     The size is the first frame's, and only a walk along all its blocks would tell whether another frame follows. One

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .btree import BTree
     from .extents import Extents, FileExtents
-    from .items import Entry, Inode
+    from .items import DirEntry, Inode
     from .nodes import Node as TreeNode
     from .volume import Volume
 
@@ -46,7 +46,7 @@ class Inodes:
         self._spend = spend
         self.nodes: dict[int, Node] = {}
         #: Of directories.
-        self.names: dict[int, list[Entry]] = {}
+        self.names: dict[int, list[DirEntry]] = {}
         #: Those that no name may mean: the last was deleted while the file was open.
         self.orphans: set[int] = set()
         self._number = -1

@@ -35,7 +35,7 @@ class Inode(NamedTuple):
     mtime_ns: int
 
 
-class Entry(NamedTuple):
+class DirEntry(NamedTuple):
     """A name in a directory."""
 
     name: bytes
@@ -62,7 +62,7 @@ def inode(volume: Volume, number: int, body: bytes) -> Inode:
     return Inode(size, links, uid, gid, mode, device, flags, seconds * _NS + nanoseconds)
 
 
-def entries(volume: Volume, directory: int, body: bytes) -> list[Entry]:
+def entries(volume: Volume, directory: int, body: bytes) -> list[DirEntry]:
     """Return the names of an item of a directory: of DIR_INDEX one, of DIR_ITEM those whose hashes are the same."""
     found = []
     for name, _data, location, kind in _named(volume, directory, body):
@@ -71,7 +71,7 @@ def entries(volume: Volume, directory: int, body: bytes) -> list[Entry]:
             raise volume.corrupt(f"directory inode {directory} has the name {show(name)} of type {kind}")
         if wanted not in (INODE_ITEM, ROOT_ITEM):
             raise volume.corrupt(f"directory inode {directory}: {show(name)} is no inode, but {location}")
-        found.append(Entry(name, location, kind))
+        found.append(DirEntry(name, location, kind))
     return found
 
 

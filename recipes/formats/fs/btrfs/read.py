@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from recipes.formats.io.source import Source
     from recipes.formats.tree.tree import Tree
 
-    from .items import Entry
+    from .items import DirEntry
 
 #: What every distribution's root has, the one or the other (os-release(5)).
 _OS_RELEASE = (b"etc/os-release", b"usr/lib/os-release")
@@ -226,7 +226,7 @@ class _Reader:
                     node.children[entry.name] = child
         return root
 
-    def _check(self, directory: int, node: Node, entry: Entry, length: int) -> None:
+    def _check(self, directory: int, node: Node, entry: DirEntry, length: int) -> None:
         if entry.name in node.children:
             raise self._volume.corrupt(f"directory inode {directory} has the name {show(entry.name)} twice")
         if length > PATH_MAX:
@@ -237,7 +237,7 @@ class _Reader:
         if self._count > MAX_NAMES:
             raise LimitExceeded(f"{self._volume.name}: more than {MAX_NAMES} files")
 
-    def _child(self, inodes: Inodes, number: int, entry: Entry) -> Node:
+    def _child(self, inodes: Inodes, number: int, entry: DirEntry) -> Node:
         inode = entry.location[0]
         child = inodes.nodes.get(inode)
         if child is None or inode in inodes.orphans or child.mode >> 12 != FILE_TYPES[entry.type]:
@@ -249,7 +249,7 @@ class _Reader:
             raise self._volume.corrupt(f"symbolic link inode {inode} has no target")
         return child
 
-    def _nested(self, number: int, directory: int, node: Node, entry: Entry, length: int, root: Node) -> None:
+    def _nested(self, number: int, directory: int, node: Node, entry: DirEntry, length: int, root: Node) -> None:
         child = entry.location[0]
         node.children[entry.name] = Node(stat.S_IFDIR | 0o755, mtime_ns=root.mtime_ns)
         if self._system.subvolumes.is_at(child, Reference(number, directory, entry.name)):

@@ -38,7 +38,7 @@ _K2, _K3 = 0x5A827999, 0x6ED9EBA1
 _END_OF_DIRECTORY = 0xFFFFFFFE
 
 
-class Entry(NamedTuple):
+class DirEntry(NamedTuple):
     """What a directory has of a file."""
 
     name: bytes
@@ -46,12 +46,12 @@ class Entry(NamedTuple):
     type: int
 
 
-def directory(number: int, parent: int, entries: list[Entry], seed: bytes) -> tuple[bytes | bytearray, bool]:
+def directory(number: int, parent: int, entries: list[DirEntry], seed: bytes) -> tuple[bytes | bytearray, bool]:
     """Return the blocks of the directory `number` in `parent`, and whether they have an index.
 
     `entries` are without "." and ".."; `seed` is s_hash_seed. Names are hashed as bytes without sign.
     """
-    data, starts = _packed([Entry(b".", number, _FOLDER), Entry(b"..", parent, _FOLDER), *entries])
+    data, starts = _packed([DirEntry(b".", number, _FOLDER), DirEntry(b"..", parent, _FOLDER), *entries])
     if len(starts) == 1:
         return data, False
     words = struct.unpack("<4I", seed)
@@ -120,7 +120,7 @@ def _node(entries: list[tuple[int, int]], limit: int) -> bytes:
     return first + b"".join(_OTHER.pack(*entry) for entry in entries[1:])
 
 
-def _packed(entries: Iterable[Entry]) -> tuple[bytearray, list[int]]:
+def _packed(entries: Iterable[DirEntry]) -> tuple[bytearray, list[int]]:
     """Return blocks with these entries in this order, and which of them is the first in each block."""
     result = bytearray()
     starts: list[int] = []

@@ -24,7 +24,7 @@ from recipes.formats.io.sparse import BLOCK, CHUNK, data_runs
 from recipes.formats.tree.tree import Node, show
 
 from .alloc import Disk, FreeBlocks
-from .dir_write import Entry, directory
+from .dir_write import DirEntry, directory
 from .extents import Extents
 from .geometry import INODE_SIZE, Geometry, TooSmall, smallest_size
 from .groups import About, InodeTables, hash_seed_of, uuid_of, write_groups
@@ -239,7 +239,7 @@ class _Writer:
         """Return the blocks of a directory, and whether they have an index."""
         entries = []
         for name, child in sorted(self._plan.children(node).items()):
-            entries.append(Entry(name, self._plan.numbers[child], FILE_TYPES[child.type]))
+            entries.append(DirEntry(name, self._plan.numbers[child], FILE_TYPES[child.type]))
             if child.is_dir:
                 self._parents[child] = number
         return directory(number, self._parents.pop(node), entries, hash_seed_of(self._identity))

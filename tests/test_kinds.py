@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 from recipes import kinds
+from recipes.__main__ import COMMANDS as STEPS
 from recipes.cache.store import Store
+from recipes.declare.declaration import DEFAULT_DERIVE
 from recipes.derive.engine import RECIPES, Session, derive
 from recipes.derive.recipe import Limits, Made, Recipe
 from recipes.kinds import DERIVABLE, KINDS, Row
@@ -20,6 +22,7 @@ from recipes.model import Artifact, Digest, Identity, Image, Kind, Source
 
 if TYPE_CHECKING:
     from recipes.derive.recipe import Work
+    from tests.kit.project import Project
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,3 +93,43 @@ def test_a_new_kind_is_a_row_and_a_recipe(tmp_path: Path, monkeypatch: pytest.Mo
     assert entry.kinds() == ["shout"]
     assert "task_shout" in creators()
     assert "shout" in clone.formats("disk")
+
+
+def test_a_new_kind_is_a_task_of_the_real_program(project: Project) -> None:
+    """A module in derive/ and a row are enough for list, run, status, path, help, clone and prune."""
+    project.hook(
+        "import sys, types\n"
+        "from recipes import kinds\n"
+        "row = kinds.Row('shout', 'shout.txt', {'disk': 'content'}, '{title}, louder', 'Each, louder.', 'cat {path}')\n"
+        "kinds.KINDS['shout'] = row\n"
+        "kinds.DERIVABLE['disk']['shout'] = 'content'\n"
+        "from recipes.derive.recipe import Made, Recipe\n"
+        "from recipes.model import Artifact, Digest\n"
+        "def make(work):\n"
+        "    path, receipt = work.input()\n"
+        "    work.temporary.write_bytes(path.read_bytes().upper())\n"
+        "    return Made(work.temporary, Artifact(digest=Digest('sha256', '0' * 64)), receipt.content)\n"
+        "module = types.ModuleType('recipes.derive.shout')\n"
+        "module.RECIPE = Recipe(kind='shout', version=1, make=make)\n"
+        "sys.modules['recipes.derive.shout'] = module\n"
+    )
+    data = b"quiet" * 1000
+    project.declare("a", data, derive=["raw"], kind="disk")
+    assert "shout:a" in project.ok("list", "--all")
+    assert "shout:a" in project.executed("shout:a")
+    path = project.entry("a") / "shout.txt"
+    assert path.read_bytes() == data.upper()
+    assert project.ok("path", "shout:a") == f"{path}\n"
+    assert f"cat {path}" in project.ok("help", "shout:a")
+    kinds_there = {row["kind"] for row in json.loads(project.ok("status", "--json"))["artifacts"]}
+    assert {"shout"} <= kinds_there
+    project.ok("clone:a", "--format", "shout", "--to", "copy")
+    assert (project.folder / "copy").read_bytes() == data.upper()
+    assert "0 B" in project.ok("prune", "--dry-run")
+
+
+def test_what_names_kinds_elsewhere_names_these() -> None:
+    assert DEFAULT_DERIVE.keys() == DERIVABLE.keys()
+    for image, asked in DEFAULT_DERIVE.items():
+        assert set(asked) <= DERIVABLE[image].keys()
+    assert STEPS.keys() - {"clone", "digest"} <= KINDS.keys()

@@ -255,7 +255,7 @@ def _vhdx(options: argparse.Namespace) -> str:
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         with _tree(options, draft, progress) as tree:
-            write_vhdx(tree, draft, _context(options, draft, progress), size=options.size, volume="")
+            write_vhdx(tree, draft, _context(options, draft, progress), size=options.size)
         return {}
 
     return _step(options, "vhdx", make)

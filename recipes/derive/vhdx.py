@@ -27,7 +27,7 @@ def make(work: Work) -> Made:
     with context.meter(what="reading") as meter:
         loaded = tar_read.load(path, meter=meter)
     with loaded as tree:
-        blkhash = write_vhdx(tree, work.temporary, context, size=work.image.vhdx_size, volume="")
+        blkhash = write_vhdx(tree, work.temporary, context, size=work.image.vhdx_size)
     return Made(work.temporary, Artifact(blkhash=blkhash), receipt.content)
 
 

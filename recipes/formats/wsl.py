@@ -17,18 +17,17 @@ if TYPE_CHECKING:
     from .tree.tree import Tree
 
 
-def write_vhdx(tree: Tree, path: Path, context: Context, *, size: int, volume: str) -> BlockHash:
+def write_vhdx(tree: Tree, path: Path, context: Context, *, size: int) -> BlockHash:
     """Write `tree` to a VHDX at `path`, which must not exist, with a disk of `size` bytes; return the blkhash of the
     file.
 
-    `volume` is the file system's label; the meter is told the bytes of data. After an error nothing is at
-    `path`. There is no partition table: WSL mounts the disk itself. Errors: those of `ext4_write.write` and of
-    `VhdxWriter`.
+    The meter is told the bytes of data. After an error nothing is at `path`. The file system has no label, and the disk
+    no partition table: WSL mounts it as it is. Errors: those of `ext4_write.write` and of `VhdxWriter`.
     """
     with (
         removed_on_error(path),
         VhdxWriter(path, virtual_size=size, identity=tree.digest(), durable=context.durable) as disk,
         context.meter() as meter,
     ):
-        ext4_write.write(tree, disk, size=size, label=volume, meter=meter)
+        ext4_write.write(tree, disk, size=size, label="", meter=meter)
         return disk.finish()

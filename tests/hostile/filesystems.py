@@ -277,7 +277,7 @@ def _grow_image(rng: Random, data: bytes) -> bytes:
 def _write_vhdx(path: Path, out: Path) -> None:
     with tar_read.load(path) as tree:
         size = parse_size(DEFAULT_VHDX_SIZE)
-        ext4_vhdx.write_vhdx(tree, out, Context(durable=False), size=size, volume="")
+        ext4_vhdx.write_vhdx(tree, out, Context(durable=False), size=size)
 
 
 def _write_layer(path: Path, out: Path) -> None:

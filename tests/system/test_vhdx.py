@@ -44,7 +44,7 @@ def ext4(image: Debian, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_vhdx(image: Debian, path: Path, size: int) -> Path:
     with load(image.rootfs) as tree:
-        write_vhdx(tree, path, Context(), size=size, volume="debian")
+        write_vhdx(tree, path, Context(), size=size)
     return path
 
 

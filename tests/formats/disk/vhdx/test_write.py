@@ -281,7 +281,7 @@ class TestOtherReaders:
 
 class TestFileSystem:
     def write(self, tree: Tree, path: Path, size: int) -> Path:
-        found = write_vhdx(tree, path, Context(durable=False), size=size, volume="root")
+        found = write_vhdx(tree, path, Context(durable=False), size=size)
         assert found == of_file(path, jobs=2, meter=SILENT_METER)
         return path
 
@@ -290,7 +290,7 @@ class TestFileSystem:
         self.write(nasty(), vhdx, 200 * MiB)
         raw = tmp_path / "raw"
         with SparseFile(raw, durable=False) as disk:
-            ext4_write.write(nasty(), disk, size=200 * MiB, label="root", meter=SILENT_METER)
+            ext4_write.write(nasty(), disk, size=200 * MiB, label="", meter=SILENT_METER)
             disk.finish(200 * MiB)
         run("qemu-img", "check", "-q", "-f", "vhdx", vhdx)
         run("qemu-img", "compare", "-q", "-f", "vhdx", "-F", "raw", vhdx, raw)

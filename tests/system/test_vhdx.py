@@ -37,7 +37,7 @@ TiB = 1 << 40
 def ext4(image: Debian, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ext4") / "ext4"
     with load(image.rootfs) as tree, SparseFile(path) as disk:
-        ext4_write.write(tree, disk, size=2 * GiB, label="debian", meter=SILENT_METER)
+        ext4_write.write(tree, disk, size=2 * GiB, label="", meter=SILENT_METER)
         disk.finish(2 * GiB)
     return path
 

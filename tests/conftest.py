@@ -13,6 +13,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+#: Folders whose tests take long: campaigns, kills, crowds.
+_LONG = frozenset({"hostile", "faults", "crowds"})
+#: What a module that starts the program has of tests/kit/project.py.
+_STARTS = frozenset({"Project", "DOIT"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts the program, and what takes long, so that the rest can be run alone."""
+    for item in items:
+        folders = set(item.path.parts)
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "project" in fixtures or _STARTS & vars(getattr(item, "module", item)).keys():
+            item.add_marker("doit")
+        if _LONG & folders:
+            item.add_marker("long")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Return a project of its own, in an empty folder."""

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from recipes.sources import retry
 from tests.kit.project import Project
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-#: Folders whose tests take long: campaigns, kills, crowds.
-_LONG = frozenset({"hostile", "faults", "crowds"})
+#: What takes long, by the beginning of its path below tests/: campaigns, kills and crowds, and what is held in every
+#: variant against real tools and misbehaving servers.
+_LONG = (
+    "hostile/",
+    "faults/",
+    "crowds/",
+    "formats/fs/btrfs/",
+    "formats/fs/ext4/",
+    "formats/fs/xfs/",
+    "formats/fs/test_root.py",
+    "formats/codec/test_compression.py",
+    "formats/disk/test_convert.py",
+    "formats/disk/vhdx/",
+    "formats/wrapper/",
+    "exchange/test_pull.py",
+    "export/test_lima.py",
+    "declare/test_tomlpos.py",
+    "sources/test_hostile_servers.py",
+    "sources/test_nginx.py",
+    "sources/test_openpgp.py",
+    "test_main.py",
+)
+_TESTS = Path(__file__).parent
 #: What a module that starts the program has of tests/kit/project.py.
 _STARTS = frozenset({"Project", "DOIT"})
 
@@ -22,11 +39,10 @@ _STARTS = frozenset({"Project", "DOIT"})
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts the program, and what takes long, so that the rest can be run alone."""
     for item in items:
-        folders = set(item.path.parts)
         fixtures = set(getattr(item, "fixturenames", ()))
         if "project" in fixtures or _STARTS & vars(getattr(item, "module", item)).keys():
             item.add_marker("doit")
-        if _LONG & folders:
+        if item.path.relative_to(_TESTS).as_posix().startswith(_LONG):
             item.add_marker("long")
 
 

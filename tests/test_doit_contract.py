@@ -65,6 +65,25 @@ def test_a_calculator_alone_makes_a_task_up_to_date_without_a_record(tmp_path: P
 
 
 def test_the_signature_of_a_calculator_may_be_given(tmp_path: Path) -> None:
+    """doit asks inspect which of its arguments a calculator takes, and hands it those, by the signature it gives."""
+    given: list[tuple[Any, ...]] = []
+
+    class Calculator:
+        __signature__ = inspect.Signature(
+            [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("task", "values")]
+        )
+
+        def __call__(self, *arguments: Any, **named: Any) -> bool:
+            given.append((arguments, tuple(named)))
+            return True
+
+    manager = Dependency(SqliteDB, str(tmp_path / "db"), checker_cls=MD5Checker)
+    task = Task("a", [], uptodate=[Calculator()])
+    assert manager.get_status(task, {}).status == "up-to-date"
+    manager.close()
+    ((arguments, named),) = given
+    assert (arguments[0] is task or "task" in named, len(arguments) + len(named)) == (True, 2)
+
     from recipes.graph.tasks.derivations import Current
 
     assert list(inspect.signature(Current("raw", "a")).parameters) == ["task", "values"]

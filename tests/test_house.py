@@ -111,3 +111,11 @@ def test_what_travels_together_is_one_value(path: Path) -> None:
             found = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
             count = len([name for name in found if name not in ("self", "cls")])
             assert count <= MOST_ARGUMENTS, f"line {node.lineno}: {node.name} takes {count}"
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.stem)
+def test_no_test_module_imports_another(path: Path) -> None:
+    """What tests share is in tests/kit/."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert "test_" not in (node.module or ""), f"line {node.lineno}"

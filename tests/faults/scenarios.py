@@ -8,8 +8,8 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from tests.graph.commands.test_verify import damage
 from tests.kit import qcow2_images
+from tests.kit.disks import damage
 from tests.kit.project import disk
 
 from .kills import Scenario

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.graph.commands.test_verify import damage
 from tests.kit.debian import run
+from tests.kit.disks import damage
 from tests.kit.mounts import mounted
 from tests.kit.oracles import lack, need
 from tests.kit.project import MiB, Project, Result, disk

@@ -17,9 +17,9 @@ from recipes.formats.io.context import Context
 from recipes.model import Digest
 from recipes.sources.access import Access
 from recipes.sources.download import download
-from tests.cache.test_store import publish
 from tests.kit.project import sha256
 from tests.kit.qcow2_images import build
+from tests.kit.receipts import publish
 from tests.kit.watch import Watch
 
 if TYPE_CHECKING:

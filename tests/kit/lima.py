@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+#: What the drivers of Lima take as it is.
+VZ, QEMU = ("raw", "asif"), ("qcow2", "raw", "vmdk", "vhdx")
+
 
 class Refused(Exception):
     """limactl would fail."""

@@ -16,8 +16,7 @@ from tests.kit.debian import ROOT_OFFSET, GiB, run
 from tests.kit.mounts import mounted
 from tests.kit.oracles import need
 from tests.kit.project import DOIT, MiB, Project
-
-from .test_debian import allocated, pin
+from tests.kit.upstream import allocated, pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

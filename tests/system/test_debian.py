@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import time
@@ -16,6 +15,7 @@ from tests.kit.debian import ROOT_OFFSET, run
 from tests.kit.oracles import need
 from tests.kit.project import DOIT, MiB, Project, disk
 from tests.kit.servers import nginx
+from tests.kit.upstream import allocated, digest, pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,18 +27,6 @@ pytestmark = pytest.mark.system
 
 #: What is left of an image of which nothing but the RAW is wanted.
 FINISHED = {"disk.raw", "raw.json"}
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def pin(project: Project, name: str, url: str, file: Path) -> None:
-    """Declare `file`, served below `url`, as the image `name`."""
-    source = {"url": f"{url}/{file.name}", "digest": digest(file), "size": file.stat().st_size}
-    project.declared[name] = {"source": source}
-    project.write()
 
 
 def same_disk(raw: Path, original: Path) -> None:
@@ -170,10 +158,3 @@ def kill_while(project: Project, growing: str) -> None:
                 return
             time.sleep(0.001)
     pytest.fail(f"doit ended with {process.returncode} before {growing} was seen to grow")
-
-
-def allocated(path: Path) -> int:
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.graph.tasks.test_lima import QEMU, VZ, qcow2
 from tests.kit import lima as limactl
+from tests.kit.disks import qcow2
+from tests.kit.lima import QEMU, VZ
 from tests.kit.servers import Exchange, misbehaving
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from recipes.formats.codec.zstd_disk import compress, expand
 from recipes.formats.io import blkhash
 from recipes.formats.io.sparse import allocated
 from recipes.progress import SILENT_METER
-from tests.formats.io.test_sparse import METADATA, Count
+from tests.kit.meters import METADATA, Count
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:

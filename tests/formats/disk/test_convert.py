@@ -21,7 +21,7 @@ from recipes.formats.disk.qcow2.image import Qcow2
 from recipes.formats.io.blkhash import BlockHasher
 from recipes.formats.io.sparse import SparseFile, allocated
 from recipes.progress import SILENCE
-from tests.formats.io.test_blkhash import reference
+from tests.kit.disks import reference
 from tests.kit.oracles import lack, need
 from tests.kit.qcow2_images import COMPRESSED, build, content, create, qemu_raw, run, write
 

@@ -13,7 +13,7 @@ from recipes.formats.disk.to_raw import RawDisk, to_raw
 from recipes.formats.io.context import Context
 from recipes.formats.io.sparse import allocated
 from recipes.progress import SILENCE, Progress
-from tests.formats.io.test_blkhash import reference
+from tests.kit.disks import reference
 from tests.kit.oracles import need
 from tests.kit.qcow2_images import build, content, run
 

@@ -8,26 +8,17 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from blake3 import blake3
 
 from recipes.formats.io.blkhash import ALGORITHM, BLOCK_SIZE, CONSTRUCTION, BlockHasher, PieceHasher, of_file
 from recipes.model import BlockHash
 from recipes.progress import SILENCE
+from tests.kit.disks import reference
 from tests.kit.qcow2_images import content
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SIZES = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 33 * 1024 * 1024 + 512]
-
-
-def reference(data: bytes) -> str:
-    """The construction, read off its description, one block after the other."""
-    outer = blake3()
-    for start in range(0, len(data), 65536):
-        outer.update(blake3(data[start : start + 65536]).digest())
-    outer.update(len(data).to_bytes(8, "little"))
-    return outer.hexdigest()
 
 
 def hash_file(path: Path, jobs: int = 2) -> BlockHash:

@@ -24,25 +24,13 @@ from recipes.formats.io.sparse import (
     reflink,
 )
 from recipes.progress import SILENCE
+from tests.kit.meters import METADATA, Count
 from tests.kit.qcow2_images import content
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 #: Bytes that a file system may allot to a fragmented file beyond its data.
-METADATA = 16 * 1024
-
-
-class Count:
-    def __init__(self) -> None:
-        self.done = 0
-        self.total: int | None = None
-
-    def advance(self, count: int) -> None:
-        self.done += count
-
-    def expect(self, total: int | None) -> None:
-        self.total = total
 
 
 def write_all(path: Path, data: bytes) -> Path:

@@ -10,25 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.kit.disks import damage, qcow2
 from tests.kit.project import MiB, disk
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.kit.project import Project
-
-
-def damage(path: Path) -> None:
-    """Change a byte in the way of a bad disk: size, mode and mtime stay."""
-    before = path.stat()
-    path.chmod(0o644)
-    with path.open("r+b") as file:
-        file.seek(min(MiB, before.st_size // 2))
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 1]))
-    path.chmod(before.st_mode)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def findings(project: Project, *words: str, status: int = 0, **environ: str) -> dict[str, dict[str, Any]]:
@@ -92,7 +78,6 @@ class TestVerify:
 
 def qcow2_project(project: Project, **image: Any) -> bytes:
     """Declare a compressed QCOW2, whose wrapper, content and RAW are three files; return its RAW."""
-    from tests.graph.tasks.test_lima import qcow2
 
     wrapper, raw = qcow2("a")
     project.declare("a", gzip.compress(wrapper, mtime=0), "a.qcow2.gz", **image)

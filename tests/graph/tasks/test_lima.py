@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit import lima as limactl
-from tests.kit import qcow2_images
+from tests.kit.disks import qcow2
+from tests.kit.lima import QEMU, VZ
 from tests.kit.project import disk, sha256
 from tests.kit.servers import Exchange, misbehaving
 
@@ -24,20 +24,7 @@ if TYPE_CHECKING:
 
 MODIFIED = "Tue, 01 Sep 2026 10:00:00 GMT"
 TYPE = "application/x-qemu-disk"
-VZ, QEMU = ("raw", "asif"), ("qcow2", "raw", "vmdk", "vhdx")
 CLUSTER = 1 << 16
-
-
-def qcow2(seed: str, *, zstd: bool = False) -> tuple[bytes, bytes]:
-    """Return a QCOW2 with some data, and its RAW."""
-    data = hashlib.shake_256(seed.encode()).digest(CLUSTER)
-    entries = {3: 4 * CLUSTER | qcow2_images.COPIED}
-    wrapper = qcow2_images.build(
-        l2=entries, data=data, incompatible=8 if zstd else 0, compression_type=1 if zstd else 0
-    )
-    raw = bytearray(1 << 20)
-    raw[3 * CLUSTER : 4 * CLUSTER] = data
-    return wrapper, bytes(raw)
 
 
 class Upstream:

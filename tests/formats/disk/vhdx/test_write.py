@@ -21,8 +21,8 @@ from recipes.formats.io.sparse import SparseFile, allocated
 from recipes.formats.tree.tree import Node, Tree
 from recipes.formats.wsl import write_vhdx
 from recipes.progress import SILENT_METER
-from tests.formats.fs.ext4.test_write import nasty
 from tests.kit.debian import run
+from tests.kit.nasty import nasty
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from recipes.formats.tree.tree import Tree, show
 from recipes.progress import SILENT_METER
 from recipes.units import MAX_SIZE
 
-from . import partitions
+from . import lvm, partitions
 from . import table as filesystems
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recipes.progress import Meter
 
     from .filesystem import FileSystem
+    from .lvm import Volume
     from .partitions import Partition
 
 #: Types of root partitions that larder makes use of (UAPI Group, Discoverable Partitions Specification): x86-64, arm64.
@@ -37,26 +38,29 @@ _OS_RELEASE = (b"etc/os-release", b"usr/lib/os-release")
 #: Partitions that are looked into: thousands may overlap, and each cost what the largest directory costs.
 _MAX_TRIED = 16
 
-#: What firmware, boot loaders and swapping use.
-_NEVER_ROOT = frozenset({"vfat", "exfat", "swap", "iso9660"})
+#: As `filesystems.detect` names what holds logical volumes.
+_PHYSICAL_VOLUME = "LVM2"
+
+#: What firmware, boot loaders and swapping use, and what is no file system but holds some.
+_NO_ROOT = frozenset({"vfat", "exfat", "swap", "iso9660", _PHYSICAL_VOLUME})
 
 _HINT = 'use upstream\'s root file system archive (kind = "rootfs") or its container image (kind = "oci") instead'
 
 
 class _Candidate(NamedTuple):
-    partition: Partition
-    #: What is on it, as `filesystems.detect` names it.
+    #: Where it is, for messages.
+    place: str
+    #: What is on it, as `filesystems.detect` names it; for a volume that is not read, what LVM calls it.
     filesystem: str | None
+    #: None for a volume that is not read.
+    source: Source | None
+    #: Whether the partition table says that a root is here.
+    sure: bool
+    #: What else is known of it, for messages.
+    details: tuple[str, ...]
 
     def __str__(self) -> str:
-        partition = self.partition
-        what = f"partition {partition.number}" if partition.number else "the whole disk"
-        details = [self.filesystem or "nothing that is known", f"{partition.size} bytes"]
-        if partition.type:
-            details.append(f"type {partition.type}")
-        if partition.label:
-            details.append(f"called {show(partition.label.encode())}")
-        return f"{what} ({', '.join(details)})"
+        return f"{self.place} ({', '.join([self.filesystem or 'nothing that is known', *self.details])})"
 
 
 def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter: Meter = SILENT_METER) -> Tree:
@@ -70,8 +74,8 @@ def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter:
 
     The root is, in this order: the file system of a disk without a partition table; the first partition with the type
     of a root partition and with a file system that is read (`filesystems.READERS`); the largest of those with such a
-    file system and ``/etc/os-release`` or ``/usr/lib/os-release``. Where the only partitions with the type have another
-    file system, none without the type is taken for them.
+    file system and ``/etc/os-release`` or ``/usr/lib/os-release``, the logical volumes of LVM2 among them. Where the
+    only partitions with the type have another file system, none without the type is taken for them.
 
     Errors: `UnsupportedFeature`, which names the partitions with their file systems; `CorruptImage`;
     `LimitExceeded`; `StoreError` for what the operating system refuses.
@@ -92,24 +96,66 @@ def _disk(fd: int, path: Path, limit: int) -> Source:
 
 
 def _root(disk: Source) -> FileSystem:
-    found = [_Candidate(partition, filesystems.detect(_window(disk, partition))) for partition in partitions.read(disk)]
-    sure = [each for each in found if each.partition.type in ROOT_TYPES or each.partition.table == "none"]
+    found = _candidates(disk)
+    sure = [each for each in found if each.sure]
     for candidate in sure:
         if candidate.filesystem in filesystems.READERS:
-            return _open(disk, candidate)
+            return _open(candidate)
     if not sure:
         # The largest first: where it cannot be read, that is better said than a smaller one taken for it.
         readable = [each for each in found if each.filesystem in filesystems.READERS]
-        for candidate in sorted(readable, key=lambda each: -each.partition.size)[:_MAX_TRIED]:
-            filesystem = _open(disk, candidate)
+        for candidate in sorted(readable, key=lambda each: -_source(each).size)[:_MAX_TRIED]:
+            filesystem = _open(candidate)
             if any(filesystem.exists(name) for name in _OS_RELEASE):
                 return filesystem
     raise _refused(disk.name, found)
 
 
-def _open(disk: Source, candidate: _Candidate) -> FileSystem:
+def _candidates(disk: Source) -> list[_Candidate]:
+    """Return the partitions of `disk`, then the logical volumes on them."""
+    found = []
+    physical = []
+    for partition in partitions.read(disk):
+        window = _window(disk, partition)
+        filesystem = filesystems.detect(window)
+        sure = partition.type in ROOT_TYPES or partition.table == "none"
+        if filesystem == _PHYSICAL_VOLUME:
+            physical.append(window)
+            # Whatever the type says, the root is in one of its volumes.
+            sure = False
+        found.append(_partition(partition, filesystem, window, sure=sure))
+    if physical:
+        found += [_volume(volume) for volume in lvm.volumes(physical)]
+    return found
+
+
+def _partition(partition: Partition, filesystem: str | None, window: Source, *, sure: bool) -> _Candidate:
+    details = [f"{partition.size} bytes"]
+    if partition.type:
+        details.append(f"type {partition.type}")
+    if partition.label:
+        details.append(f"called {show(partition.label.encode())}")
+    place = f"partition {partition.number}" if partition.number else "the whole disk"
+    return _Candidate(place, filesystem, window, sure, tuple(details))
+
+
+def _volume(volume: Volume) -> _Candidate:
+    place = f"volume {show(volume.name.encode())}"
+    if volume.source is None:
+        return _Candidate(place, f"LVM2 {volume.why_not}", None, sure=False, details=())
+    return _Candidate(
+        place, filesystems.detect(volume.source), volume.source, sure=False, details=(f"{volume.size} bytes",)
+    )
+
+
+def _open(candidate: _Candidate) -> FileSystem:
     assert candidate.filesystem is not None, "what is not known is no candidate"
-    return filesystems.READERS[candidate.filesystem](_window(disk, candidate.partition))
+    return filesystems.READERS[candidate.filesystem](_source(candidate))
+
+
+def _source(candidate: _Candidate) -> Source:
+    assert candidate.source is not None, "what is not read is no candidate"
+    return candidate.source
 
 
 def _window(disk: Source, partition: Partition) -> Window:
@@ -120,7 +166,7 @@ def _window(disk: Source, partition: Partition) -> Window:
 def _refused(name: str, found: list[_Candidate]) -> UnsupportedFeature:
     listing = "; ".join(map(str, found)) or "no partition"
     # Those that a root can be on, or in.
-    names = sorted({each.filesystem for each in found if each.filesystem} - filesystems.READERS.keys() - _NEVER_ROOT)
+    names = sorted({each.filesystem for each in found if each.filesystem} - filesystems.READERS.keys() - _NO_ROOT)
     if names:
         verb = "is" if len(names) == 1 else "are"
         return UnsupportedFeature(

@@ -10,6 +10,7 @@ import pytest
 from recipes.errors import CorruptImage, StoreError, UnsupportedFeature
 from recipes.formats.fs import root as disk_tree
 from tests.kit.ext4_images import MiB, make, tool
+from tests.kit.lvm_images import UUIDS, group, physical, segment, volume
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class Disk:
                 need(filesystem)
                 options = {"mkfs.vfat": [], "mkfs.btrfs": ["-q", "--rootdir", str(source)]}
                 tool(filesystem, *options.get(filesystem, ["-q"]), str(image))
+        return self.add_image(kind, image)
+
+    def add_image(self, kind: str, image: Path) -> Disk:
+        """Add a partition of this type with what is in `image`."""
+        size = image.stat().st_size // MiB
         self._script.append(f"start={self._end * 2048}, size={size * 2048}, type={kind}")
         self._parts.append((self._end, image))
         self._end += size
@@ -100,6 +106,60 @@ def test_the_largest_of_several_with_os_release(disk: Disk) -> None:
 def test_an_mbr_with_a_logical_root(tmp_path: Path) -> None:
     disk = Disk(tmp_path, "dos").add("83", "ext2").add("83", "ext4", "etc/os-release")
     assert disk.root() == b"1"
+
+
+LVM = "e6d6d379-f507-44c2-a23c-238f2a3df928"
+
+
+def of_volumes(folder: Path, *kinds: str, os_release: int | None = None, status: str = "striped") -> Path:
+    """Write a physical volume with logical ones of 4 MiB each, in which `number` says which one it is."""
+    texts = []
+    path = folder / "physical"
+    for number, kind in enumerate(kinds):
+        source = folder / f"volume-{number}"
+        (source / "etc").mkdir(parents=True)
+        (source / "number").write_text(f"volume {number}")
+        if number == os_release:
+            (source / "etc/os-release").write_text("NAME=x")
+        make(folder / f"volume-{number}.image", 4 * MiB, "-t", kind, "-d", str(source))
+        # Of two parts that lie the wrong way round.
+        parts = (segment(0, 2, ("pv0", 4 * number + 2), kind=status), segment(2, 2, ("pv0", 4 * number), kind=status))
+        texts.append(volume(f"v{number}", *parts))
+    physical(path, UUIDS[0], group(*texts), (4 * len(kinds) + 1) * MiB)
+    with path.open("r+b") as file:
+        for number in range(len(kinds)):
+            data = (folder / f"volume-{number}.image").read_bytes()
+            os.pwrite(file.fileno(), data[2 * MiB :] + data[: 2 * MiB], (1 + 4 * number) * MiB)
+    return path
+
+
+def test_a_logical_volume_with_os_release(disk: Disk, tmp_path: Path) -> None:
+    path = of_volumes(tmp_path, "ext4", "ext4", "ext2", os_release=1)
+    assert disk.add(LINUX, "ext4", size=8).add_image(LVM, path).root() == b"volume 1"
+
+
+@pytest.mark.parametrize("kind", [LVM, X86_64])
+def test_the_type_of_a_physical_volume_does_not_matter(disk: Disk, tmp_path: Path, kind: str) -> None:
+    disk.add(LINUX, "ext4", "etc/os-release", size=8).add_image(kind, of_volumes(tmp_path, "ext4", os_release=0))
+    assert disk.root() == b"0"
+
+
+def test_the_whole_disk_is_a_physical_volume(tmp_path: Path) -> None:
+    with disk_tree.load(of_volumes(tmp_path, "ext4", "ext4", os_release=1)) as tree:
+        assert tree.find(b"etc/os-release") is not None
+
+
+def test_volumes_that_are_not_read(disk: Disk, tmp_path: Path) -> None:
+    path = of_volumes(tmp_path, "ext4", os_release=0, status="raid1")
+    with pytest.raises(UnsupportedFeature, match=r"LVM2 raid1 is not supported yet .*; volume 'vg/v0' \(LVM2 raid1\)"):
+        disk.add_image(LVM, path).root()
+
+
+def test_volumes_without_a_root(disk: Disk, tmp_path: Path) -> None:
+    with pytest.raises(
+        UnsupportedFeature, match=r"found partition 1 \(LVM2, .*; volume 'vg/v0' \(ext4, 4194304 bytes\)"
+    ):
+        disk.add_image(LVM, of_volumes(tmp_path, "ext4")).root()
 
 
 def test_a_bare_file_system_is_the_root(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from recipes.errors import LarderError, StoreError
-from recipes.formats.disk.qcow2.header import Header, ImageFile, read_header
+from recipes.formats.disk.qcow2.image import Qcow2
 from recipes.formats.io import files, sparse
 from recipes.formats.io.probe import probe
 from recipes.model import DIGEST_LENGTHS, Digest
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.cache.receipt import Served
+    from recipes.formats.disk.qcow2.header import Header
     from recipes.model import Identity, Image
     from recipes.progress import Meter, Progress
 
@@ -81,7 +82,7 @@ def qcow2_header(path: Path) -> Header | None:
     if probe(path) != "qcow2":
         return None
     with path.open("rb", buffering=0) as file:
-        return read_header(ImageFile(file.fileno(), path), max_virtual_size=MAX_SIZE)
+        return Qcow2(file.fileno(), path, max_virtual_size=MAX_SIZE).header
 
 
 def is_hit(entry: Path, digest: Digest, size: int | None) -> bool:

@@ -1,4 +1,4 @@
-"""QCOW2 images, held against qemu-img, and partition tables."""
+"""Disk images, held against qemu-img, and partition tables."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from recipes.formats.disk import to_raw as disk
 from recipes.formats.disk.qcow2.header import MAGIC, V2, Fields
 from recipes.formats.io.context import Context
+from recipes.formats.io.probe import RAW_FORMATS, probe
 from recipes.formats.io.sparse import CHUNK, data_extents
 from tests.kit import qcow2_images
 from tests.kit.qcow2_images import COMPRESSED, COPIED
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _STRICTER = re.compile(
     r"truncated QCOW2 image|marked corrupt|more L2 tables than the file has room for|a backing file|"
     r"an external data file|encryption|are allowed|snapshot|is not a deflate stream|is not a zstd frame|"
-    r"claims .* instead|more data than the file has room for|its compressed clusters hold more"
+    r"claims .* instead|more data than the file has room for|its compressed units hold more"
 )
 
 
@@ -101,11 +102,11 @@ def _read_disk(path: Path, out: Path) -> object:
 
 
 @contextmanager
-def _qemu_raw(path: Path) -> Iterator[Path | None]:
+def _qemu_raw(path: Path, form: str) -> Iterator[Path | None]:
     """Return what qemu-img makes of an image, None where it refuses it or is not done in time."""
     raw = path.with_name("qemu")
     try:
-        done = tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+        done = tool("qemu-img", "convert", "-f", form, "-O", "raw", path, raw)
         yield None if done is None else raw
     finally:
         raw.unlink(missing_ok=True)
@@ -131,17 +132,73 @@ def _judge_qcow2(path: Path, outcome: Outcome, out: Path, thorough: bool) -> boo
             # RAW, or QEMU's first format.
             return False
     if outcome.accepted:
-        with _qemu_raw(path) as expected:
+        with _qemu_raw(path, "qcow2") as expected:
             if expected is None:
                 raise Wrong("qemu-img refuses what larder accepts")
             if not _equal(expected, out):
                 raise Wrong("the RAW is not qemu-img's")
         return True
     if thorough and not _STRICTER.search(outcome.message):
-        with _qemu_raw(path) as made_of_it:
+        with _qemu_raw(path, "qcow2") as made_of_it:
             if made_of_it is not None:
                 raise Wrong(f"qemu-img reads what larder refuses: {outcome.message}")
     return False
+
+
+# What QEMU reads more of than is there: only what larder accepts is compared, if QEMU accepts it too.
+
+
+def _judge_accepted(form: str, path: Path, outcome: Outcome, out: Path, _: bool) -> bool:
+    if not outcome.accepted or probe(path) in RAW_FORMATS:
+        return False
+    with _qemu_raw(path, form) as expected:
+        # Of a VHD, QEMU has its own idea of the size.
+        if expected is None or expected.stat().st_size != out.stat().st_size:
+            return False
+        if not _equal(expected, out):
+            raise Wrong("the RAW is not qemu-img's")
+    return True
+
+
+def _made_of(folder: Path, size: int, form: str, *options: str) -> bytes:
+    raw, path = folder / "raw", folder / form
+    raw.write_bytes(qcow2_images.content(size, size).ljust(size + 90_000, b"\0"))
+    made("qemu-img", "convert", "-f", "raw", "-O", form, *(f"-o{each}" for each in options), raw, path)
+    return path.read_bytes()
+
+
+# VHD.
+
+
+def _vhd_seeds(folder: Path) -> list[bytes]:
+    image = partial(_made_of, folder)
+    return [
+        image(100_000, "vpc"),
+        image(3_000_000, "vpc", "force_size=on"),
+        image(50_000, "vpc", "subformat=fixed"),
+        image(50_000, "vpc", "subformat=fixed,force_size=on"),
+    ]
+
+
+def _damage_vhd(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    footer = ((12, 4), (16, 8), (40, 8), (48, 8), (56, 2), (60, 4), (64, 4))
+    header = ((16, 8), (24, 4), (28, 4), (32, 4), (36, 4))
+    ends = [0] if data.startswith(b"conectix") else []
+    spots = [Spot(at + field, size, "big") for at in (*ends, len(data) - 512) for field, size in footer]
+    if ends:
+        spots += [Spot(512 + field, size, "big") for field, size in header]
+        spots += [Spot(1536 + 4 * index, 4, "big") for index in range(3)] * 3
+    changed = bytearray(damage(rng, data, others, spots))
+    if rng.random() < 0.8:
+        if ends and rng.random() < 0.7:
+            # Footers that contradict each other are refused before anything else is looked at.
+            changed[-512:] = changed[:512]
+        for at, size, field in ((0, 512, 64), (512, 1024, 36), (len(changed) - 512, 512, 64)):
+            piece = bytes(changed[at : at + size]) if at >= 0 else b""
+            if piece[:8] in (b"conectix", b"cxsparse") and len(piece) == size:
+                total = ~(sum(piece) - sum(piece[field : field + 4])) & 0xFFFF_FFFF
+                changed[at + field : at + field + 4] = total.to_bytes(4, "big")
+    return bytes(changed)
 
 
 # Partition tables.
@@ -203,6 +260,7 @@ def _mend_gpt(data: bytearray, at: int) -> None:
 
 TARGETS = (
     Target("qcow2", _qcow2_seeds, _damage_qcow2, _read_disk, _judge_qcow2, ("qemu-img", "qemu-io")),
+    Target("vhd", _vhd_seeds, _damage_vhd, _read_disk, partial(_judge_accepted, "vpc"), ("qemu-img",)),
     Target(
         "partitions", _partition_seeds, _damage_partitions, partial(read_rootfs, "disk"), None, ("sfdisk", "mke2fs")
     ),

@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
     from .image import DiskImage
 
+    #: Returns so many bytes at an offset, fewer if they are not at hand.
+    Read = Callable[[int, int], bytes]
+
 
 class Format(NamedTuple):
     """How a disk format is read. Each function imports its package where it is needed."""
 
     #: From a file that is open for reading, its path for errors, and the most bytes that the guest's disk may have.
     open: Callable[[int, Path, int], DiskImage]
-    #: From the first bytes of a file, `probe.HEAD` of them where there are as many, to the bytes of the guest's disk as
-    #: the file claims them; None where it does not say.
-    claimed_size: Callable[[bytes], int | None]
+    #: From what reads a few bytes of a file, and how many it has, if that is known, to the bytes of the guest's disk as
+    #: the file claims them; None if it does not say.
+    claimed_size: Callable[[Read, int | None], int | None]
 
 
 def _open_qcow2(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
@@ -30,15 +33,28 @@ def _open_qcow2(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
     return Qcow2(fd, path, max_virtual_size=max_virtual_size)
 
 
-def _qcow2_size(head: bytes) -> int | None:
+def _qcow2_size(read: Read, size: int | None) -> int | None:
     from .qcow2.header import claimed_size
 
-    return claimed_size(head)
+    return claimed_size(read, size)
+
+
+def _open_vhd(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
+    from .vhd.image import Vhd
+
+    return Vhd(fd, path, max_virtual_size=max_virtual_size)
+
+
+def _vhd_size(read: Read, size: int | None) -> int | None:
+    from .vhd.footer import claimed_size
+
+    return claimed_size(read, size)
 
 
 #: By the names that `recipes.formats.io.probe` gives them.
 FORMATS: dict[str, Format] = {
     "qcow2": Format(_open_qcow2, _qcow2_size),
+    "vhd": Format(_open_vhd, _vhd_size),
 }
 
 
@@ -47,11 +63,17 @@ def readable() -> str:
     return ", ".join(sorted([*FORMATS, "raw"]))
 
 
-def virtual_size(name: str, head: bytes, size: int | None) -> int | None:
+def virtual_size(name: str, read: Read, size: int | None) -> int | None:
     """Return the bytes of the virtual disk that a file in the format `name` claims; None where it is not known.
 
-    `head` is its beginning, `size` the number of its bytes as far as that is known.
+    `read` returns so many bytes of it at an offset, as far as they are at hand; `size` is the number of its bytes, as
+    far as that is known.
     """
     if name in probe.RAW_FORMATS:
         return None if size is None else -(-size // SECTOR) * SECTOR
-    return FORMATS[name].claimed_size(head) if name in FORMATS else None
+    return FORMATS[name].claimed_size(read, size) if name in FORMATS else None
+
+
+def reader(data: bytes) -> Read:
+    """Return what reads the beginning of a file of which no more than `data` is at hand."""
+    return lambda offset, count: data[offset : offset + count]

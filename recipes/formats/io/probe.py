@@ -83,6 +83,8 @@ MAGICS = (
     Magic("tar", 257, b"ustar"),
     Magic("iso9660", 0x8001, b"CD001"),
     Magic("vhd", -512, b"conectix"),
+    # Virtual PC before 2004 left out the footer's last byte.
+    Magic("vhd", -511, b"conectix"),
     Magic("dmg", -512, b"koly"),
     # What follows is short, or not at the beginning: a disk with one of the former is surely a disk.
     Magic("raw", 512, b"EFI PART"),

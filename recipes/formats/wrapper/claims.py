@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from recipes.formats.codec import compression, xz, zstd
 from recipes.formats.codec.compressed import READ, CompressedFile
-from recipes.formats.disk.table import virtual_size
+from recipes.formats.disk.table import reader, virtual_size
 from recipes.formats.io import probe
 
 if TYPE_CHECKING:
@@ -44,8 +44,12 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
         kind = probe.detect(head)
         if kind in probe.RAW_FORMATS:
             # VHD and DMG are told by their ends.
-            kind = probe.detect(head, pread(max(0, size - probe.TAIL), probe.TAIL))
-        return Claims(None, kind, size, virtual_size(kind, head, size))
+            tail_at = max(0, size - probe.TAIL)
+            tail = pread(tail_at, probe.TAIL)
+            kind = probe.detect(head, tail)
+        else:
+            tail_at, tail = size, b""
+        return Claims(None, kind, size, virtual_size(kind, _sparing(pread, {0: head, tail_at: tail}), size))
     wrapper = CompressedFile(name, codec, size, pread)
     if codec == "zstd":
         content_size, begin = _zstd(wrapper)
@@ -56,7 +60,19 @@ def read(name: str, size: int, pread: Callable[[int, int], bytes]) -> Claims:
     if not begin:
         return Claims(codec, None, content_size, None)
     kind = probe.detect(begin)
-    return Claims(codec, kind, content_size, virtual_size(kind, begin, content_size))
+    return Claims(codec, kind, content_size, virtual_size(kind, reader(begin), content_size))
+
+
+def _sparing(pread: Callable[[int, int], bytes], known: dict[int, bytes]) -> Callable[[int, int], bytes]:
+    """Return a `pread` that asks for nothing that is in `known`, pieces by their offsets."""
+
+    def read(offset: int, count: int) -> bytes:
+        for at, piece in known.items():
+            if at <= offset and offset + count <= at + len(piece):
+                return piece[offset - at : offset - at + count]
+        return pread(offset, count)
+
+    return read
 
 
 def _xz(wrapper: CompressedFile) -> tuple[int, bytes]:

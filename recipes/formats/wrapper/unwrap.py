@@ -160,4 +160,4 @@ def _identify(fd: int, size: int) -> tuple[str, int | None]:
     """Return the name of the format of the open file `fd` of `size` bytes, and the bytes of its virtual disk."""
     head = os.pread(fd, probe.HEAD, 0)
     name = probe.detect(head, os.pread(fd, probe.TAIL, max(0, size - probe.TAIL)))
-    return name, virtual_size(name, head, size)
+    return name, virtual_size(name, lambda offset, count: os.pread(fd, count, offset), size)

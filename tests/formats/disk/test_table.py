@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes.errors import ImageError
-from recipes.formats.disk.table import FORMATS, readable, virtual_size
+from recipes.formats.disk.table import FORMATS, readable, reader, virtual_size
 from recipes.formats.io import probe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -17,7 +17,7 @@ def test_every_format_has_a_magic_and_refuses_what_is_cut_off(name: str, tmp_pat
     assert name in probe.DISK_FORMATS
     assert name in readable()
     magic = next(magic for magic in probe.MAGICS if magic.format == name)
-    assert FORMATS[name].claimed_size(magic.value) is None
+    assert FORMATS[name].claimed_size(reader(magic.value), len(magic.value)) is None
     path = tmp_path / "disk"
     path.write_bytes(bytes(max(0, magic.offset)) + magic.value)
     with path.open("rb") as file, pytest.raises(ImageError, match=str(path)):
@@ -37,7 +37,7 @@ def test_every_format_has_a_magic_and_refuses_what_is_cut_off(name: str, tmp_pat
     ],
 )
 def test_what_a_file_claims(name: str, head: bytes, size: int | None, expected: int | None) -> None:
-    assert virtual_size(name, head, size) == expected
+    assert virtual_size(name, reader(head), size) == expected
 
 
 def test_only_the_table_knows_a_format() -> None:

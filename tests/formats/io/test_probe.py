@@ -68,6 +68,7 @@ MBR = bytes(446) + bytes(64) + b"\x55\xaa"
         (bytes(0x8001) + b"CD001", b"", "iso9660"),
         (MBR + bytes(0x8001 - 512) + b"CD001", b"", "iso9660"),
         (MBR, b"conectix" + bytes(504), "vhd"),
+        (MBR, b"\0conectix" + bytes(503), "vhd"),
         (MBR, b"conectix", "raw"),
         (bytes(600), b"koly" + bytes(508), "dmg"),
     ],

@@ -11,16 +11,16 @@ first two, places and sizes are checked. So the dirty bit (refcounts may be stal
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature
-from recipes.formats.io.bounds import RAISE_VIRTUAL_SIZE
+from recipes.errors import CorruptImage
 from recipes.formats.io.sparse import SECTOR
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from recipes.formats.disk.file import ImageFile
 
 MAGIC = b"QFI\xfb"
 V2 = struct.Struct(">4sIQIIQIIQQIIQ")
@@ -28,7 +28,7 @@ V3 = struct.Struct(">QQQII")
 EXTENSION = struct.Struct(">II")
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
 #: Where the header says how large the disk is.
-_SIZE = slice(24, 32)
+_SIZE_AT, _SIZE_BYTES = 24, 8
 _FEATURE_NAME = struct.Struct(">BB46s")
 
 _CLUSTER_BITS = range(9, 22)
@@ -82,37 +82,6 @@ class Header(NamedTuple):
         return self.cluster_size // (16 if self.extended_l2 else 8)
 
 
-class ImageFile:
-    """The file at `path`, open for reading as `fd`, which stays the caller's; reads that are checked, and errors."""
-
-    def __init__(self, fd: int, path: Path) -> None:
-        self.fd = fd
-        self.path = path
-        self.file_size = os.fstat(fd).st_size
-
-    def read(self, offset: int, size: int, what: str) -> bytes:
-        """Return `size` bytes at `offset`, or raise that the file ends before the end of `what`."""
-        data = os.pread(self.fd, size, offset) if offset + size <= self.file_size else b""
-        if len(data) != size:
-            raise self.truncated(what, offset + size)
-        return data
-
-    def corrupt(self, message: str) -> CorruptImage:
-        """Return the error that says that the image contradicts its format."""
-        return CorruptImage(f"{self.path}: corrupt QCOW2 image: {message}")
-
-    def truncated(self, what: str, end: int) -> CorruptImage:
-        """Return the error that says that the file ends before `end`, where `what` should."""
-        return CorruptImage(
-            f"{self.path}: truncated QCOW2 image: {what} ends at byte {end}, and the file at byte {self.file_size}",
-            hint="download it again",
-        )
-
-    def unsupported(self, feature: str, *, hint: str | None = None) -> UnsupportedFeature:
-        """Return the error that names what larder does not read."""
-        return UnsupportedFeature(f"{self.path}: QCOW2 with {feature} is not supported", hint=hint)
-
-
 class Fields(NamedTuple):
     """The header's fields, by their names in the specification; version 2 has defaults for the last six."""
 
@@ -137,9 +106,10 @@ class Fields(NamedTuple):
     compression_type: int = 0
 
 
-def claimed_size(head: bytes) -> int | None:
-    """Return the bytes of the guest's disk that a file beginning with `head` claims, None where it is too short."""
-    return int.from_bytes(head[_SIZE], "big") if len(head) >= _SIZE.stop else None
+def claimed_size(read: Callable[[int, int], bytes], _: int | None) -> int | None:
+    """Return the bytes of the guest's disk that a file claims, None where it is too short."""
+    field = read(_SIZE_AT, _SIZE_BYTES)
+    return int.from_bytes(field, "big") if len(field) == _SIZE_BYTES else None
 
 
 def read_header(file: ImageFile, *, max_virtual_size: int) -> Header:
@@ -154,11 +124,7 @@ def read_header(file: ImageFile, *, max_virtual_size: int) -> Header:
     extensions = _read_extensions(file, fields.header_length, fields.backing_file_offset or cluster_size)
     _check_features(file, fields, extensions)
     _check_backing_file(file, fields)
-    if fields.size > max_virtual_size:
-        raise LimitExceeded(
-            f"{file.path}: the disk has {fields.size} bytes, more than the {max_virtual_size} that are allowed",
-            hint=RAISE_VIRTUAL_SIZE,
-        )
+    file.require_size(fields.size, max_virtual_size)
     header = Header(
         version=fields.version,
         cluster_bits=fields.cluster_bits,

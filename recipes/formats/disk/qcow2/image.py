@@ -6,18 +6,13 @@ are refused: see `recipes.formats.disk.qcow2.header`.
 
 from __future__ import annotations
 
-import sys
-from array import array
-from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
-from recipes.errors import LimitExceeded
 from recipes.formats.disk.image import Extent
-from recipes.formats.io.bounds import content_limit
-from recipes.formats.io.sparse import CHUNK, SECTOR, data_extents, data_runs
+from recipes.formats.disk.tables import TableImage
+from recipes.formats.io.sparse import SECTOR
 
-from .header import ImageFile, read_header
+from .header import read_header
 from .inflate import inflater
 
 if TYPE_CHECKING:
@@ -32,90 +27,22 @@ _COMPRESSED = 1 << 62
 _ZERO = 1
 _ALL_SUBCLUSTERS = 0xFFFF_FFFF
 
-#: Extents that are remembered, of some 200 bytes each.
-_REMEMBERED = 1 << 16
 
-#: Below this many bytes, asking a file for its holes costs more than reading zeros.
-_WORTH_ASKING = 1 << 20
-
-
-class Qcow2(ImageFile):
+class Qcow2(TableImage):
     """A QCOW2 image, open for reading as `fd`, which stays the caller's; errors as those of `read_header`."""
 
     format: ClassVar[str] = "qcow2"
+    title: ClassVar[str] = "QCOW2"
 
     def __init__(self, fd: int, path: Path, *, max_virtual_size: int) -> None:
         super().__init__(fd, path)
         self.header = read_header(self, max_virtual_size=max_virtual_size)
         self.size = self.header.virtual_size
         self.unit = self.header.cluster_size
-        self._known: list[Extent] | None = None
-
-    def extents(self) -> Iterator[Extent]:
-        """Yield the guest's data in the guest's order; each compressed cluster is an extent of its own.
-
-        Tables are read and checked on the way, a window at a time, so memory does not grow with them; where `data_size`
-        was asked for, a modest number of extents is remembered. Errors: `CorruptImage`; `LimitExceeded` for compressed
-        clusters with more data than `content_limit` allows.
-        """
-        return self._walk() if self._known is None else iter(self._known)
-
-    @cached_property
-    def data_size(self) -> int:
-        """Bytes of the guest's disk that have data; reads and checks every table. Errors: `CorruptImage`."""
-        walk = self._walk()
-        known = list(islice(walk, _REMEMBERED))
-        size = sum(extent.length for extent in known)
-        rest = sum(extent.length for extent in walk)
-        if not rest:
-            self._known = known
-        return size + rest
-
-    def fileno(self) -> int:
-        """Return the open file."""
-        return self.fd
 
     def decoder(self) -> Callable[[memoryview, int], bytes | bytearray]:
         """Return one thread's function from the stored bytes of a cluster and its guest offset to the cluster."""
         return inflater(self)
-
-    def _walk(self) -> Iterator[Extent]:
-        pending: Extent | None = None
-        # A cluster of the active state has one entry: only snapshots share clusters, with it and among each other.
-        # Entries that share one would make any amount of data of a small file.
-        plain = self.file_size
-        inflated = most = content_limit(self.file_size)
-        for extent in self._pieces():
-            if extent.stored:
-                inflated -= extent.length
-                if inflated < 0:
-                    raise LimitExceeded(f"{self.path}: QCOW2: its compressed clusters hold more than {most} bytes")
-                if pending is not None:
-                    yield from self._without_holes(pending)
-                    pending = None
-                yield extent
-                continue
-            plain -= extent.length
-            if plain < 0:
-                raise self.corrupt("the L2 tables name more data than the file has room for")
-            if pending is None:
-                pending = extent
-            elif pending.guest + pending.length == extent.guest and pending.host + pending.length == extent.host:
-                pending = pending._replace(length=pending.length + extent.length)
-            else:
-                yield from self._without_holes(pending)
-                pending = extent
-        if pending is not None:
-            yield from self._without_holes(pending)
-
-    def _without_holes(self, extent: Extent) -> Iterator[Extent]:
-        """Leave the file's own holes out of `extent`: images with preallocated metadata consist of them."""
-        if extent.length < _WORTH_ASKING:
-            yield extent
-            return
-        guest, length, host, _ = extent
-        for start, stop in data_extents(self.fd, host + length, host):
-            yield Extent(guest + start - host, stop - start, start, 0)
 
     def _pieces(self) -> Iterator[Extent]:
         """Yield the guest's data as it is in the L2 tables, cluster by cluster or by subclusters."""
@@ -123,7 +50,7 @@ class Qcow2(ImageFile):
         covered = header.l2_entries << header.cluster_bits
         read_l2 = self._extended_l2 if header.extended_l2 else self._standard_l2
         tables = 0
-        for index, words in self._words(header.l1_offset, -(-header.virtual_size // covered) * 8):
+        for index, words in self.words(header.l1_offset, -(-header.virtual_size // covered), ">Q"):
             for at, word in enumerate(words, index):
                 offset = word & _OFFSET
                 if not offset:
@@ -142,24 +69,12 @@ class Qcow2(ImageFile):
         if tables * cluster_size > self.file_size:
             raise self.corrupt("the L1 table names more L2 tables than the file has room for")
 
-    def _words(self, offset: int, size: int) -> Iterator[tuple[int, array[int]]]:
-        """Yield the parts of a table that are not all zeros, as (index of the first word, words of 8 bytes)."""
-        if offset + size > self.file_size:
-            raise self.truncated("a table", offset + size)
-        for at in range(0, size, CHUNK):
-            window = self.read(offset + at, min(CHUNK, size - at), "a table")
-            for start, stop in data_runs(memoryview(window)):
-                words = array("Q", window[start:stop])
-                if sys.byteorder == "little":
-                    words.byteswap()
-                yield (at + start) // 8, words
-
     def _standard_l2(self, offset: int, count: int, guest_start: int) -> Iterator[Extent]:
         bits = self.header.cluster_bits
         size = self.header.cluster_size
         version = self.header.version
         compressed = self._compressed()
-        for index, words in self._words(offset, count * 8):
+        for index, words in self.words(offset, count, ">Q"):
             guest = guest_start + (index << bits)
             # Where the plain clusters that are gathered begin; `following` is the entry that goes on with them.
             first = first_host = following = 0
@@ -190,7 +105,7 @@ class Qcow2(ImageFile):
         bits = self.header.cluster_bits
         size = self.header.cluster_size
         compressed = self._compressed()
-        for index, words in self._words(offset, count * 16):
+        for index, words in self.words(offset, 2 * count, ">Q"):
             guest = guest_start + (index // 2 << bits)
             for at in range(0, len(words), 2):
                 entry, bitmap = words[at], words[at + 1]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import CorruptImage, ImageError, LimitExceeded, UnsupportedFeature
+from recipes.formats.disk import tables
 from recipes.formats.disk.image import Extent
-from recipes.formats.disk.qcow2 import image as qcow2
 from recipes.formats.disk.qcow2.image import Qcow2
 from recipes.formats.io import bounds
 from tests.kit.oracles import need
@@ -62,7 +62,7 @@ def test_extents_are_in_the_order_of_the_guest(tmp_path: Path) -> None:
 def test_the_size_of_the_data_changes_no_extents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: int
 ) -> None:
-    monkeypatch.setattr(qcow2, "_REMEMBERED", remembered)
+    monkeypatch.setattr(tables, "_REMEMBERED", remembered)
     path = tmp_path / "image"
     path.write_bytes(build(l2={9: FIRST, 2: FIRST + CLUSTER}, data=2 * DATA))
     with path.open("rb") as file:

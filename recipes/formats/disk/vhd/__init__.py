@@ -1,0 +1,1 @@
+"""VHD, fixed and dynamic: what Azure's images come in."""

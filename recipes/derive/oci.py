@@ -63,7 +63,8 @@ def _annotations(image: Image, identity: Identity) -> dict[str, str]:
 
 RECIPE = Recipe(
     kind="oci",
-    version=1,
+    # 2: what fstab mounts from the same disk is part of it.
+    version=2,
     make=make,
     parameters=parameters,
 )

@@ -38,7 +38,8 @@ def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
 
 RECIPE = Recipe(
     kind="vhdx",
-    version=1,
+    # 2: what fstab mounts from the same disk is part of it.
+    version=2,
     make=make,
     parameters=parameters,
 )

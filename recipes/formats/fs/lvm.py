@@ -43,7 +43,9 @@ _IGNORED = 1
 #: Bytes of text: those of a group with thousands of volumes. Each of its bytes costs some to parse.
 _MAX_TEXT = 1 << 20
 _MAX_DEPTH = 8
-#: Volumes that are looked at.
+#: Physical and logical volumes that are looked at. Partitions may overlap, and so may what they hold: without the
+#: former limit a text could be read once for each of thousands.
+_MAX_PHYSICAL = 32
 _MAX_VOLUMES = 256
 
 _HINT = "download or make the image again"
@@ -89,15 +91,26 @@ class _Stripes(NamedTuple):
 def volumes(partitions: Sequence[Source]) -> list[Volume]:
     """Return the volumes that LVM shows of the groups on `partitions`, all the physical volumes of one disk.
 
-    Errors: `CorruptImage`; `LimitExceeded` for more than 256 volumes and for more than 1 MiB of text.
+    Errors: `CorruptImage`; `LimitExceeded` for more than 256 volumes, on more than 32 physical ones, and for more than
+    1 MiB of text.
     """
+    if len(partitions) > _MAX_PHYSICAL:
+        raise LimitExceeded(
+            f"{partitions[0].name}: LVM2: {len(partitions)} physical volumes, and {_MAX_PHYSICAL} are looked at"
+        )
     physical = [_physical(source) for source in partitions]
     by_uuid = {each.uuid: each.source for each in physical}
     # Each physical volume may have the text; one that was absent when the group changed has an old one.
     newest: dict[str, tuple[int, str, Section]] = {}
+    seen: set[str] = set()
     for each in physical:
-        if each.text is None:
+        if each.text is None or each.text in seen:
             continue
+        seen.add(each.text)
+        if sum(map(len, seen)) > 2 * _MAX_TEXT:
+            raise LimitExceeded(
+                f"{each.source.name}: LVM2: the texts of all groups have more than {2 * _MAX_TEXT} bytes"
+            )
         where = each.source.name
         name, group = _group(parse(each.text, where), where)
         identity, sequence = _text(group, "id", where), _count(group, "seqno", where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from uuid import UUID
 
@@ -26,6 +26,9 @@ _SECTORS = (_SECTOR, 4096)
 
 _BOOT_SIGNATURE = b"\x55\xaa"
 _TABLE_OFFSET = 446
+#: What tells an MBR's disk from others.
+_SIGNATURE_OFFSET = 440
+_SIGNATURE_OF_DISK = struct.Struct("<I")
 #: status, first sector as cylinder, head and sector, type, last sector likewise, first sector, number of sectors.
 _ENTRY = struct.Struct("<B3xB3xII")
 _ENTRIES = 4
@@ -62,6 +65,9 @@ class Partition:
     #: Its name (GPT only).
     label: str
     table: Literal["gpt", "mbr", "none"]
+    #: What ``PARTUUID=`` calls it: a GUID (GPT), the disk's signature and the number (MBR), or nothing. It is drawn at
+    #: random, so two partitions that are alike else are equal.
+    uuid: str = field(default="", compare=False)
 
 
 def read(source: Source) -> list[Partition]:
@@ -163,7 +169,9 @@ class _Disk:
 
     def partition(self, number: int, sector: int, record: _BootRecord) -> Partition:
         start, size = sector * _SECTOR, record.sectors * _SECTOR
-        return self.checked(Partition(number, start, size, f"{record.type:#04x}", "", "mbr"))
+        (signature,) = _SIGNATURE_OF_DISK.unpack(read_bytes(self.source, _SIGNATURE_OFFSET, _SIGNATURE_OF_DISK.size))
+        uuid = f"{signature:08x}-{number:02x}"
+        return self.checked(Partition(number, start, size, f"{record.type:#04x}", "", "mbr", uuid))
 
     def gpt(self) -> list[Partition]:
         # The backup is in the last sector, unless the disk became larger since.
@@ -203,7 +211,7 @@ class _Disk:
     def gpt_partitions(self, header: _Header, entries: bytes, sector_size: int) -> list[Partition]:
         partitions = []
         for index in range(header.number):
-            kind, _unique, first, last, _flags, label = _GPT_ENTRY.unpack_from(entries, index * header.entry_size)
+            kind, unique, first, last, _flags, label = _GPT_ENTRY.unpack_from(entries, index * header.entry_size)
             if kind == _UNUSED:
                 continue
             partition = Partition(
@@ -213,6 +221,7 @@ class _Disk:
                 str(UUID(bytes_le=kind)),
                 label.decode("utf-16-le", "replace").partition("\0")[0],
                 "gpt",
+                str(UUID(bytes_le=unique)),
             )
             partitions.append(self.checked(partition))
         return partitions

@@ -225,6 +225,15 @@ class Tree:
             return None
         return parent.children.get(parts[-1])
 
+    def mount(self, path: bytes, root: Node) -> None:
+        """Show the directory `root` at `path`, with its own attributes, in place of what is there, as mount(8) does.
+
+        Symbolic links are followed, the last part too; directories that are missing are made. Errors: as `add`.
+        """
+        here = self._directory(split(path), path, make=True)
+        self._take_over(here, root)
+        here.children = root.children
+
     def remove(self, path: bytes) -> None:
         """Take out what is at `path`, with everything below it; nothing where nothing is there."""
         parts = split(path)

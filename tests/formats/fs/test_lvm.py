@@ -192,6 +192,15 @@ def test_limits(tmp_path: Path) -> None:
     many = group(*(volume(f"v{number}", segment(0, 1, ("pv0", 0))) for number in range(257)))
     with pytest.raises(LimitExceeded, match="257 volumes"), opened(physical(tmp_path / "one", UUIDS[0], many)):
         pass
+    few = physical(tmp_path / "one", UUIDS[0], None)
+    with opened(*[few] * 32) as found:
+        assert found == []
+    with pytest.raises(LimitExceeded, match="33 physical"), opened(*[few] * 33):
+        pass
+    texts = (group(comment=name + "x" * 800_000) for name in "abc")
+    several = [physical(tmp_path / f"long-{i}", UUIDS[0], text) for i, text in enumerate(texts)]
+    with pytest.raises(LimitExceeded, match="all groups"), opened(*several):
+        pass
     long = group(comment="x" * (1 << 20))
     with pytest.raises(LimitExceeded, match="metadata"), opened(physical(tmp_path / "one", UUIDS[0], long, 8 << 20)):
         pass

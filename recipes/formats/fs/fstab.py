@@ -1,0 +1,46 @@
+"""fstab(5): what is mounted where."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A line of fstab."""
+
+    #: ``UUID=…``, ``/dev/…`` and so on, without quotes.
+    device: str
+    #: As bytes of a path, with its slash.
+    mount_point: bytes
+    type: str
+    #: Options by name; those without a value have an empty one.
+    options: dict[str, str]
+
+
+def parse(text: bytes) -> list[Entry]:
+    """Return the entries of an fstab, without lines that have no mount point or are comments.
+
+    Escapes, three octal digits after a backslash, may stand in any of the fields; a value may be in quotes.
+
+    >>> parse(b'LABEL="a\\040b" /srv\\t xfs subvol=x,noauto 0 0')
+    [Entry(device='LABEL=a b', mount_point=b'/srv', type='xfs', options={'subvol': 'x', 'noauto': ''})]
+    """
+    entries = []
+    for line in text.split(b"\n"):
+        # A value in quotes may hold blanks.
+        fields = re.findall(rb'(?:"[^"]*"|[^\s"])+', line)
+        if len(fields) < 2 or fields[0].startswith(b"#"):
+            continue
+        device, mount_point, kind, options = (_plain(field) for field in (*fields[:4], b"auto", b"defaults")[:4])
+        words = (word.partition("=") for word in _text(options).split(","))
+        entries.append(Entry(_text(device), mount_point, _text(kind), {name: value for name, _, value in words}))
+    return entries
+
+
+def _plain(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-3][0-7]{2})", lambda match: bytes([int(match[1], 8)]), field.replace(b'"', b""))
+
+
+def _text(field: bytes) -> str:
+    return field.decode("utf-8", "surrogateescape")

@@ -16,7 +16,7 @@ from doit.runner import MThreadRunner
 from doit.task import Task
 from doit.tools import result_dep
 
-from recipes.declare.declaration import COMMANDS
+from recipes.declare.images import COMMANDS
 from recipes.graph.database import WriteThrough
 from recipes.graph.run import _Worker
 

@@ -14,7 +14,7 @@ import pytest
 from recipes import kinds
 from recipes.__main__ import COMMANDS as STEPS
 from recipes.cache.store import Store
-from recipes.declare.declaration import DEFAULT_DERIVE
+from recipes.declare.images import DEFAULT_DERIVE
 from recipes.derive.engine import RECIPES, Session, derive
 from recipes.derive.recipe import Limits, Made, Recipe
 from recipes.kinds import DERIVABLE, KINDS, Row

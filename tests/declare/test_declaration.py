@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from recipes.declare import validate
-from recipes.declare.declaration import COMMANDS, DEFAULT_DERIVE, load
+from recipes.declare.declaration import load
+from recipes.declare.images import COMMANDS, DEFAULT_DERIVE
 from recipes.errors import DeclarationError
 from recipes.kinds import DERIVABLE
 from recipes.model import Digest

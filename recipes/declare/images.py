@@ -1,0 +1,158 @@
+"""An image: ``[images.NAME]`` with the tables of its architectures."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+from recipes.kinds import DERIVABLE
+from recipes.model import DEFAULT_COMPRESSION, DEFAULT_VHDX_SIZE, Image
+from recipes.settings import ARCH_ALIASES
+from recipes.units import format_size
+
+from . import tomlpos, validate
+from .findings import table
+from .sources import SOURCE_KEYS, SourceReader
+from .urls import certain_kind, looks, urls
+from .validate import either, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from recipes.model import Arch, Kind
+
+    from .findings import Findings
+
+#: What is derived of an image that does not say.
+DEFAULT_DERIVE: Mapping[Kind, tuple[str, ...]] = {"disk": ("raw",), "rootfs": ("rootfs",), "oci": ("rootfs",)}
+#: The words that doit reads as a command where a task or an image could stand: its own and those of larder.
+COMMANDS = frozenset(
+    ("auto", "clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace")
+) | {"tabcompletion", "clone", "keys", "path", "plan", "prune", "status", "update", "verify"}
+
+_ARCHES = ("x86_64", "aarch64")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+#: Bytes that a VHDX may be given: room for a journal and some files, and what ext4 with 32-bit block numbers can have.
+_VHDX_SIZES = (64 << 20, (16 << 40) - (1 << 20))
+
+
+class ImageReader:
+    """Reads images; files that they name are below `folder`."""
+
+    def __init__(self, findings: Findings, folder: Path) -> None:
+        self._findings = findings
+        self._wrong = findings.wrong
+        self._source = SourceReader(findings, folder).read
+
+    def names(self, images: dict[str, Any]) -> None:
+        """Hold the names of `images` against each other and against what doit takes for something else."""
+        spellings: dict[str, str] = {}
+        for name in images:
+            path = ("images", name)
+            other = spellings.setdefault(name.lower(), name)
+            if other != name:
+                self._wrong(
+                    path,
+                    f"differs from {other} only in case, and the two would share a folder where case is ignored",
+                    key=True,
+                )
+            elif _NAME.fullmatch(name.lower()) and name != name.lower():
+                self._wrong(path, f"expected a name in lower case: {name.lower()}", key=True)
+            elif not _NAME.fullmatch(name):
+                self._wrong(
+                    path,
+                    "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit",
+                    key=True,
+                )
+            elif name in COMMANDS:
+                self._wrong(path, f"doit has a command called {name}; choose another name", key=True)
+
+    def read(self, name: str, value: object) -> dict[Arch, Image]:
+        """Read the table `value` of the image `name`."""
+        path = ("images", name)
+        entries = table(value)
+        for key in entries.keys() - set(_ARCHES):
+            self._stray(path, key, entries[key])
+        if not any(key in _ARCHES or isinstance(item, dict) for key, item in entries.items()) and value == entries:
+            example = tomlpos.dotted((*path, _ARCHES[0]))
+            self._wrong(path, f"has no architecture; expected a table such as [{example}]", key=True)
+        sources = {arch: self._source((*path, arch), entries[arch]) for arch in entries if arch in _ARCHES}
+        kind = self._kind(path, entries)
+        for arch, source in sources.items():
+            if source.strip and kind != "rootfs":
+                self._wrong(
+                    (*path, arch, "strip"), f'is for a tarball, kind = "rootfs"; this is kind = "{kind}"', key=True
+                )
+        derive = self._derive(path, entries, kind)
+        vhdx_size = self._vhdx_size((*path, "vhdx-size"), entries.get("vhdx-size", DEFAULT_VHDX_SIZE))
+        return {
+            cast("Arch", arch): Image(
+                name=name,
+                arch=cast("Arch", arch),
+                kind=kind,
+                source=source,
+                title=entries.get("title", ""),
+                derive=derive,
+                prewarm=entries.get("prewarm", False),
+                vhdx_size=vhdx_size,
+                compression=entries.get("oci-compression", DEFAULT_COMPRESSION),
+            )
+            for arch, source in sources.items()
+        }
+
+    def _stray(self, path: tomlpos.Path, key: str, value: object) -> None:
+        """Say what is better than "unknown key" about a key of an image."""
+        where = (*path, key)
+        if isinstance(value, dict):
+            alias = ARCH_ALIASES.get(key.lower()) or validate.nearest(key.lower(), _ARCHES)
+            hint = f"write {alias}" if alias else f"expected {either(_ARCHES)}"
+            self._wrong(where, f"unknown architecture; {hint}", key=True)
+        elif key in SOURCE_KEYS:
+            example = tomlpos.dotted((*path, _ARCHES[0]))
+            self._wrong(where, f"belongs in the table of an architecture, such as [{example}]", key=True)
+
+    def _kind(self, path: tomlpos.Path, entries: dict[str, Any]) -> Kind:
+        certain = [
+            (where, url, kind)
+            for arch in entries
+            if arch in _ARCHES
+            for where, url in urls((*path, arch, "url"), table(entries[arch]).get("url"))
+            if (kind := certain_kind(url))
+        ]
+        declared = entries.get("kind")
+        if isinstance(declared, str) and declared in DERIVABLE:
+            for _, url, kind in certain:
+                # A name is a default, not a fact: a disk may be in a tarball, image archives are called .tar. Only what
+                # is asked for by digest, in a registry or a layout, can be nothing else.
+                if kind != declared and "oci" in (kind, declared) and (declared, kind) != ("oci", "rootfs"):
+                    self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {looks(url, kind)}")
+                    break
+            return cast("Kind", declared)
+        if not certain:
+            return "disk"
+        _, first, inferred = certain[0]
+        for where, url, kind in certain:
+            if kind != inferred:
+                self._wrong(where, f"{looks(url, kind)}, and {quoted(first)} {looks(first, inferred)}")
+        return inferred
+
+    def _derive(self, path: tomlpos.Path, entries: dict[str, Any], kind: Kind) -> tuple[str, ...]:
+        if "derive" not in entries:
+            return DEFAULT_DERIVE[kind]
+        where = (*path, "derive")
+        derive = tuple(self._findings.distinct(where, entries["derive"]))
+        for element, artifact in derive:
+            if artifact in DERIVABLE["disk"] and artifact not in DERIVABLE[kind]:
+                possible = either(quoted(one) for one in DERIVABLE[kind])
+                self._wrong(element, f"an image of kind {kind} has no {quoted(artifact)}; expected {possible}")
+        return tuple(artifact for _, artifact in derive)
+
+    def _vhdx_size(self, path: tomlpos.Path, value: object) -> int:
+        size = self._findings.size(path, value, units=True) or 0
+        least, most = _VHDX_SIZES
+        if size and (not least <= size <= most or size % (1 << 20)):
+            self._wrong(
+                path, f"expected whole MiB from {format_size(least)} up to and without 16 TiB, got {quoted(value)}"
+            )
+        return size

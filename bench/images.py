@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 _QCOW2 = ("qemu-img", "convert", "-O", "qcow2")
 #: Format -> the command that makes it; SRC is the disk and DST the file, the command's stdout where DST is not in it.
-_QCOW2_FORMATS = {
+_FORMS = {
     "zlib.qcow2": (*_QCOW2, "-c", "SRC", "DST"),
     "zstd.qcow2": (*_QCOW2, "-c", "-o", "compression_type=zstd", "SRC", "DST"),
     "plain.qcow2": (*_QCOW2, "SRC", "DST"),
-}
-_WRAPPERS = {
     "raw.gz": ("gzip", "-c", "SRC"),
     "raw.zst": ("zstd", "-q", "-c", "SRC"),
+    "raw.bz2": ("bzip2", "-1", "-c", "SRC"),
     # Level 1, since encoding is not what is measured. As the parallel encoder writes it: sizes in the block headers, so
     # that xz can decode on several threads.
     "raw.xz": ("xz", "-1", "-T2", "--block-size=24MiB", "-c", "SRC"),
@@ -55,17 +54,8 @@ def synthetic() -> Path:
 
 
 def variant(disk: Path, form: str) -> Path:
-    """Return `disk` as `form`, kept beside it.
-
-    Wrappers hold the disk's first GiB, where the data is: with the holes behind it, tools that write zeros would be
-    measured by how many gigabytes of them they write.
-    """
-    if form in _QCOW2_FORMATS:
-        return once(disk.with_name(f"{disk.stem}-{form}"), lambda path: _make(_QCOW2_FORMATS[form], disk, path))
-    head = once(
-        disk.with_name(f"{disk.stem}-head.raw"), lambda path: _make(("head", "-c", str(GiB), "SRC"), disk, path)
-    )
-    return once(disk.with_name(f"{disk.stem}-head.{form}"), lambda path: _make(_WRAPPERS[form], head, path))
+    """Return `disk` as `form`, whole, kept beside it."""
+    return once(disk.with_name(f"{disk.stem}-{form}"), lambda path: _make(_FORMS[form], disk, path))
 
 
 def _make(command: tuple[str, ...], source: Path, made: Path) -> None:

@@ -123,7 +123,11 @@ def _declare_raw(parser: argparse.ArgumentParser) -> None:
 
 def _declare_content(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
-    parser.add_argument("--no-digests", action="store_true", help="compute neither sha256 nor blkhash of the content")
+    digests = parser.add_mutually_exclusive_group()
+    digests.add_argument("--no-digests", action="store_true", help="compute no digest of the content")
+    digests.add_argument(
+        "--sha256", action="store_true", help="compute the sha256 of a disk too, not its blkhash alone"
+    )
     parser.set_defaults(run=_content)
 
 
@@ -224,7 +228,13 @@ def _content(options: argparse.Namespace) -> str:
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = _context(options, draft, progress)
         limit = content_limit(options.source.stat().st_size, context.limit)
-        made = unwrap.unwrap(options.source, draft, context._replace(limit=limit), digests=not options.no_digests)
+        made = unwrap.unwrap(
+            options.source,
+            draft,
+            context._replace(limit=limit),
+            digests=not options.no_digests,
+            published="sha256" if options.sha256 else None,
+        )
         return {
             "content": {
                 "digest": str(made.digest) if made.digest else None,

@@ -140,7 +140,8 @@ class Wrapper(NamedTuple):
 class Content(NamedTuple):
     """The wrapper without its outer compression."""
 
-    digest: Digest
+    #: None for a disk that was compressed and whose digest upstream does not publish: its blkhash is the artifact's.
+    digest: Digest | None
     size: int
     #: Name of the format, as `recipes.formats.io.probe` gives it.
     format: str

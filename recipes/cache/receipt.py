@@ -166,7 +166,7 @@ def _blkhash(section: Mapping[str, Any]) -> BlockHash:
 def _content(section: Mapping[str, Any]) -> Content:
     claimed = section["virtual_size"]
     return Content(
-        Digest.parse(_text(section["digest"])),
+        _digest(section["digest"]),
         _number(section["size"]),
         _text(section["format"]),
         None if claimed is None else _number(claimed),

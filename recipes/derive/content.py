@@ -33,7 +33,10 @@ def make(work: Work) -> Made:
         return Made(work.temporary, Artifact(digest=content.digest), content)
     context = work.context("content")
     limit = content_limit(wrapper.size, context.limit)
-    unwrapped = unwrap.unwrap(path, work.temporary, context._replace(limit=limit))
+    published = work.identity.content
+    unwrapped = unwrap.unwrap(
+        path, work.temporary, context._replace(limit=limit), published=published.algorithm if published else None
+    )
     content = unwrapped.content
     _verify(work, work.temporary, content)
     return Made(work.temporary, Artifact(digest=content.digest, blkhash=unwrapped.blkhash), content)
@@ -44,9 +47,10 @@ def _verify(work: Work, path: Path, content: Content) -> None:
     expected = work.identity.content
     if expected is None:
         return
-    found = (
-        content.digest if expected.algorithm == content.digest.algorithm else digests.of_file(path, expected.algorithm)
-    )
+    found = content.digest
+    # That of an uncompressed wrapper is the wrapper's, in whatever algorithm its list has.
+    if found is None or found.algorithm != expected.algorithm:
+        found = digests.of_file(path, expected.algorithm)
     if expected != found:
         path.unlink()
         raise DigestMismatch(

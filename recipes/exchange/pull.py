@@ -237,10 +237,9 @@ def _require(shared: Shared, kind: str, key: str, image: Image, identity: Identi
     declared = identity.size if kind == "fetch" and image.kind != "oci" else None
     if declared not in (None, artifact.size):
         raise CorruptImage(f"expected {declared} bytes, its receipt says {artifact.size}")
-    content = receipt.content
-    published = identity.content
-    if published and content and content.digest.algorithm == published.algorithm and content.digest != published:
-        raise DigestMismatch(f"expected the content {published}, found {content.digest}")
+    inside, published = receipt.content.digest if receipt.content else None, identity.content
+    if published and inside and inside.algorithm == published.algorithm and inside != published:
+        raise DigestMismatch(f"expected the content {published}, found {inside}")
 
 
 def _words(kind: str, key: str, recipe: str, is_zstd: bool) -> str:

@@ -46,6 +46,7 @@ _COPIERS = 2
 _ALLOCATED_AHEAD = 128 * 1024
 
 _ZEROS = bytes(BLOCK)
+_ZERO_CHUNK = bytes(CHUNK)
 
 #: ``_IOW(0x94, 9, int)`` and ``_IOW(0x94, 13, struct file_clone_range)`` of linux/fs.h, as x86 and ARM encode them.
 _FICLONE = 0x40049409
@@ -90,6 +91,9 @@ def data_runs(view: memoryview) -> list[tuple[int, int]]:
         words.append(0)
     if 0 not in words:
         return [(0, len(view))] if words else []
+    # A gigabyte of zeros is one comparison for every chunk of it.
+    if not any(words) and len(view) <= CHUNK and _ZERO_CHUNK.startswith(view):
+        return []
     runs = []
     start = -1
     for index, word in enumerate(words):

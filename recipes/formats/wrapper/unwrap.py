@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import ExitStack, closing
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
@@ -14,7 +16,7 @@ from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.pipeline import Stage
-from recipes.formats.io.sparse import CHUNK, SparseFile, removed_on_error
+from recipes.formats.io.sparse import CHUNK, SparseFile, data_runs, removed_on_error
 from recipes.model import BlockHash, Content, Digest
 
 if TYPE_CHECKING:
@@ -34,15 +36,14 @@ class Unwrapped(NamedTuple):
     format: str
     #: Bytes of the virtual disk, where it is a disk image.
     virtual_size: int | None
-    #: Of the content; None where nobody asked for digests.
+    #: Of the content; None for a disk whose digest upstream does not publish, and where nobody asked for digests.
     digest: Digest | None
-    #: Of the content, where that is a raw disk and somebody asked for digests.
+    #: Of the content, where that begins as a raw disk and somebody asked for digests.
     blkhash: BlockHash | None
 
     @property
     def content(self) -> Content:
         """What a receipt says of the content."""
-        assert self.digest is not None, "a receipt has the digest"
         return Content(self.digest, self.size, self.format, self.virtual_size)
 
 
@@ -52,11 +53,14 @@ def unwrap(
     context: Context,
     *,
     digests: bool = True,
+    published: str | None = None,
 ) -> Unwrapped:
     """Undo the compression of `source` into the new sparse file `destination`.
 
-    `context.limit` is the most bytes that the content may have. The meter counts bytes of the wrapper. The
-    content's sha256 and blkhash are computed on the way unless nobody wants `digests`. On success `destination` is
+    `context.limit` is the most bytes that the content may have. The meter counts bytes of the wrapper. Unless nobody
+    wants `digests`, the content's are computed on the way: the blkhash of what begins as a raw disk, which costs its
+    data, and the sha256 of everything else, which costs its size; and besides that of the algorithm `published`,
+    in which upstream publishes what the content must be. On success `destination` is
     complete, and on the disk if it is to be durable; after any error nothing is there.
     Content that is no multiple of a sector stays as it is. Memory: `compression.decompress`, and 4 MiB of queues.
 
@@ -74,11 +78,14 @@ def unwrap(
             ExitStack() as running,
             closing(compression.decompress(source, codec, jobs=context.jobs, read=meter.advance)) as chunks,
         ):
-            hasher = BlockHasher() if digests else None
-            hashing = running.enter_context(Stage(_sha256)) if digests else None
+            first = _first(chunks)
+            is_disk = probe.detect(b"".join(first)[: probe.HEAD]) in probe.RAW_FORMATS
+            hasher = BlockHasher() if digests and is_disk else None
+            algorithm = published or (None if is_disk else "sha256")
+            hashing = running.enter_context(Stage(partial(_digest, algorithm))) if digests and algorithm else None
             writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, hasher)))
             size = 0
-            for chunk in chunks:
+            for chunk in chain(first, chunks):
                 size += len(chunk)
                 if size > limit:
                     raise LimitExceeded(
@@ -89,12 +96,19 @@ def unwrap(
                 writing.put(chunk)
                 # Minutes of zeros come out of a few bytes: let an interruption through.
                 meter.advance(0)
-            hashed = writing.finish()
+            writing.finish()
             file.finish(size)
             digest = hashing.finish() if hashing else None
             name, claimed = _identify(file.fileno(), size)
-    blkhash = hashed.result(size) if hashed and name in probe.RAW_FORMATS else None
-    return Unwrapped(codec, size, name, claimed, digest, blkhash)
+    return Unwrapped(codec, size, name, claimed, digest, hasher.result(size) if hasher else None)
+
+
+def _first(chunks: Iterator[bytes]) -> list[bytes]:
+    """Take the chunks that tell what the content begins as."""
+    found: list[bytes] = []
+    while sum(map(len, found)) < probe.HEAD and (chunk := next(chunks, b"")):
+        found.append(chunk)
+    return found
 
 
 def _codec(source: Path, limit: int) -> str:
@@ -110,24 +124,23 @@ def _codec(source: Path, limit: int) -> str:
     return codec
 
 
-def _sha256(chunks: Iterator[bytes]) -> Digest:
-    digest = hashlib.sha256()
+def _digest(algorithm: str, chunks: Iterator[bytes]) -> Digest:
+    digest = hashlib.new(algorithm)
     for chunk in chunks:
         digest.update(chunk)
-    return Digest("sha256", digest.hexdigest())
+    return Digest(algorithm, digest.hexdigest())
 
 
-def _write(file: SparseFile, chunks: Iterator[bytes], hasher: BlockHasher | None) -> BlockHasher | None:
-    """Write the content; return `hasher`, fed with it, if it begins as a disk does."""
+def _write(file: SparseFile, chunks: Iterator[bytes], hasher: BlockHasher | None) -> None:
+    """Write the content, and feed `hasher` with it."""
     offset = 0
     for view in _batches(chunks):
-        if offset == 0 and probe.detect(bytes(view[: probe.HEAD])) not in probe.RAW_FORMATS:
-            hasher = None
-        file.pwrite(view, offset)
-        if hasher:
-            hasher.update(offset, view)
+        # Zeros are passed over once for both.
+        if runs := data_runs(view):
+            file.pwrite_runs(view, offset, runs)
+            if hasher:
+                hasher.update(offset, view)
         offset += len(view)
-    return hasher
 
 
 def _batches(chunks: Iterator[bytes]) -> Iterator[memoryview]:

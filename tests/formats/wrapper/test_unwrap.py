@@ -50,10 +50,19 @@ def _no_thread_survives() -> Iterator[None]:
     assert threading.active_count() == before
 
 
-def _unwrap(folder: Path, packed: bytes, *, limit: int = 1 << 40, progress: Progress = SILENCE) -> Unwrapped:
+def _unwrap(
+    folder: Path,
+    packed: bytes,
+    *,
+    limit: int = 1 << 40,
+    progress: Progress = SILENCE,
+    digests: bool = True,
+    published: str | None = None,
+) -> Unwrapped:
     source = folder / "wrapper"
     source.write_bytes(packed)
-    return unwrap(source, folder / "content", Context(progress, "content", 2, limit))
+    context = Context(progress, "content", 2, limit)
+    return unwrap(source, folder / "content", context, digests=digests, published=published)
 
 
 @each_codec
@@ -63,12 +72,37 @@ def test_a_raw_disk(codec: str, content: bytes, tmp_path: Path) -> None:
     destination = tmp_path / "content"
     assert destination.read_bytes() == content
     assert unwrapped.codec == codec
-    assert unwrapped.content.digest.algorithm == "sha256"
-    assert unwrapped.content.digest.hex == hashlib.sha256(content).hexdigest()
+    assert unwrapped.content.digest is None
     assert unwrapped.content.size == len(content)
     assert unwrapped.content.virtual_size == -(-len(content) // 512) * 512
     assert unwrapped.content.format == "raw"
     assert unwrapped.blkhash == blkhash.of_file(destination, jobs=1, meter=_Meter())
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@each_codec
+def test_a_published_digest_is_found_beside_the_blkhash(codec: str, algorithm: str, tmp_path: Path) -> None:
+    unwrapped = _unwrap(tmp_path, COMPRESS[codec](DISK), published=algorithm)
+    assert str(unwrapped.digest) == f"{algorithm}:{hashlib.new(algorithm, DISK).hexdigest()}"
+    assert unwrapped.blkhash == blkhash.of_file(tmp_path / "content", jobs=1, meter=_Meter())
+
+
+def test_what_is_no_disk_is_known_by_its_sha256(tmp_path: Path) -> None:
+    content = b"a text"
+    # In many members, so that no piece alone says what it is.
+    unwrapped = _unwrap(
+        tmp_path, b"".join(gzip.compress(_qcow2()[at : at + 1]) for at in range(512)) + gzip.compress(content)
+    )
+    whole = _qcow2()[:512] + content
+    assert str(unwrapped.digest) == f"sha256:{hashlib.sha256(whole).hexdigest()}"
+    assert unwrapped.blkhash is None
+
+
+def test_no_digest_where_nobody_wants_one(tmp_path: Path) -> None:
+    for content in (DISK, _qcow2()):
+        unwrapped = _unwrap(tmp_path, gzip.compress(content), digests=False, published="sha256")
+        assert (unwrapped.digest, unwrapped.blkhash) == (None, None)
+        (tmp_path / "content").unlink()
 
 
 @each_codec
@@ -88,7 +122,7 @@ def _qcow2() -> bytes:
         (bytes(0x8001) + b"CD001" + bytes(MIB), "iso9660", 0x8200 + MIB, True),
         ((bytes(257) + b"ustar\0").ljust(10240, b"\0"), "tar", None, False),
         (b"vhdxfile" + bytes(9000), "vhdx", None, False),
-        (bytes(MIB) + b"conectix" + bytes(504), "vhd", None, False),
+        (bytes(MIB) + b"conectix" + bytes(504), "vhd", None, True),
         (lzma.compress(DISK), "xz", None, False),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -98,7 +132,9 @@ def test_other_content(content: bytes, form: str, virtual_size: int | None, is_d
     assert (tmp_path / "content").read_bytes() == content
     assert unwrapped.content.format == form
     assert unwrapped.content.virtual_size == virtual_size
+    # What the receipt knows the file by.
     assert (unwrapped.blkhash is not None) == is_disk
+    assert (unwrapped.digest is None) == is_disk
 
 
 class _Meter:

@@ -125,6 +125,9 @@ class Entry:
 
     def asked(self) -> set[str]:
         """Return the kinds that were named on a command line, or may have been: a mark that cannot be read counts."""
+        names = self._names()
+        if names is not None:
+            return {kind for kind in KINDS if self._mark(kind).name in names}
         return {kind for kind in KINDS if not is_gone(self._mark(kind))}
 
     def ask(self, kind: str) -> None:
@@ -136,16 +139,26 @@ class Entry:
 
     def kinds(self) -> list[str]:
         """Return the kinds whose artifact is there, whatever its receipt says."""
-        return [kind for kind in KINDS if is_there(self.artifact(kind))]
+        names = self._names() or ()
+        return [kind for kind, row in KINDS.items() if row.file in names and is_there(self.artifact(kind))]
+
+    def _names(self) -> set[str] | None:
+        """Return the names in the folder; None where it does not tell. One call instead of one for each kind."""
+        try:
+            # Names alone: iterdir makes a path of each, in five times the time.
+            return set(os.listdir(self.path))  # noqa: PTH208
+        except FileNotFoundError:
+            return set()
+        except OSError:
+            return None
 
     def is_spent(self) -> bool:
         """Say whether nothing is in the folder but what goes with artifacts, and tells of none that is there.
 
         Files that this version does not know may be artifacts of a later one.
         """
-        try:
-            names = {path.name for path in self.path.iterdir()}
-        except OSError:
+        names = self._names()
+        if names is None or not is_there(self.path):
             return False
         marks = {f"{kind}{ending}" for kind in KINDS for ending in (".json", ".asked", ".used")}
         marks |= {_LOCK, self.clones.name, f"{self.part.name}.json"}
@@ -153,9 +166,8 @@ class Entry:
 
     def leftovers(self) -> list[Path]:
         """Return the files that a holder, alive or dead, has not finished with."""
-        try:
-            names = {path.name for path in self.path.iterdir()}
-        except OSError:
+        names = self._names()
+        if not names:
             return []
         left = [name for name in names if name.startswith((_TEMPORARY, _PENDING))]
         # A receipt without an artifact is a lie, and what a download came from tells nothing without its bytes.
@@ -293,6 +305,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._entries: dict[tuple[str, str], Entry] = {}
 
     def entry(self, image: Image) -> Entry:
         """Return the entry of `image`; its folder need not exist."""
@@ -300,7 +313,11 @@ class Store:
 
     def entry_of(self, name: str, arch: str) -> Entry:
         """Return the entry of the image called `name` for `arch`."""
-        return Entry(self.root / "images" / name / arch, name, arch)
+        entry = self._entries.get((name, arch))
+        if entry is None:
+            # A task for each of a dozen kinds asks for it.
+            entry = self._entries[name, arch] = Entry(self.root / "images" / name / arch, name, arch)
+        return entry
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries that have a folder, in the order of their names."""

@@ -11,7 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+TESTS = Path(__file__).parent
+RECIPES = TESTS.parent / "recipes"
 
 #: The floors from the ground up. A room may import from its own floor if it is the same room, and from every floor
 #: below; two rooms on one floor know nothing of each other. Rooms are packages and single modules.
@@ -113,9 +114,76 @@ def test_what_travels_together_is_one_value(path: Path) -> None:
             assert count <= MOST_ARGUMENTS, f"line {node.lineno}: {node.name} takes {count}"
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("test_*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
 def test_no_test_module_imports_another(path: Path) -> None:
     """What tests share is in tests/kit/."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert "test_" not in (node.module or ""), f"line {node.lineno}"
+
+
+#: What has no test module of its own, and why that will do.
+WITHOUT_TESTS = {
+    "formats/disk/image": "a protocol, and a tuple without methods",
+    "formats/fs/filesystem": "a protocol",
+    "sources/access": "a tuple without methods",
+}
+
+#: What is still tested through its package only. This list gets shorter, never longer: write the test module instead.
+TESTED_THROUGH_THEIR_PACKAGE = {
+    "declare": "findings images sources urls validate",
+    "derive": "content fetch oci recipe vhdx",
+    "exchange": "push",
+    "formats/disk": "file foreign tables",
+    "formats/disk/qcow2": "header inflate",
+    "formats/disk/vhd": "footer",
+    "formats/fs/btrfs": "btree checksum chunks codecs data extents inodes items layout lookup nodes read sums volume",
+    "formats/fs": "devices follow fstab walk",
+    "formats/fs/ext4": "alloc dir dir_write extents geometry groups inode layout map volume xattr xattr_read",
+    "formats/fs/xfs": "attributes directory extents inode inode_log layout overlay replay symlink volume",
+    "formats/io": "context",
+    "formats": "root_check wsl",
+    "formats/tar": "pax sparse",
+    "graph/commands": "command help list path",
+    "graph": "database failure report run",
+    "graph/tasks": "optional",
+    "": "interruption progress",
+    "project": "holdings inventory pins plan workspace",
+    "sources": "oci_outline pace packets pages part repin uploads",
+}
+
+
+def mirrored(path: Path) -> Path:
+    """Return where the tests of the module at `path` are."""
+    return TESTS / path.relative_to(RECIPES).with_name(f"test_{path.stem.strip('_')}.py")
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__init__.py"], ids=name_of)
+def test_each_module_has_its_test_module(path: Path) -> None:
+    module = path.relative_to(RECIPES).with_suffix("").as_posix()
+    folder, _, name = module.rpartition("/")
+    through = name in TESTED_THROUGH_THEIR_PACKAGE.get(folder, "").split()
+    wanted = mirrored(path).relative_to(TESTS.parent)
+    if mirrored(path).exists():
+        assert module not in WITHOUT_TESTS, f"{wanted} is there: take {module} out of WITHOUT_TESTS"
+        assert not through, f"{wanted} is there: take {module} out of TESTED_THROUGH_THEIR_PACKAGE"
+    elif module not in WITHOUT_TESTS:
+        assert through, (
+            f"recipes/{module}.py has no test module: write {wanted}, which tests what the module itself promises (its "
+            "bounds, its errors). Only what holds no logic at all goes into WITHOUT_TESTS, with the reason"
+        )
+
+
+def test_what_has_no_test_module_is_there() -> None:
+    listed = [
+        f"{folder}/{name}".lstrip("/")
+        for folder, names in TESTED_THROUGH_THEIR_PACKAGE.items()
+        for name in names.split()
+    ]
+    assert not [module for module in (*listed, *WITHOUT_TESTS) if not (RECIPES / f"{module}.py").exists()]
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
+def test_a_test_module_is_not_empty(path: Path) -> None:
+    tree = ast.walk(ast.parse(path.read_text()))
+    assert any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in tree)

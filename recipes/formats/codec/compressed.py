@@ -51,8 +51,12 @@ class CompressedFile:
     def take(self, offset: int, stop: int) -> bytes:
         """Return the next bytes at `offset` for a decoder: at most `READ` of them, none from `stop` on."""
         data = self.at(offset, max(0, min(READ, stop - offset)))
-        self._read(len(data))
+        self.taken(len(data))
         return data
+
+    def taken(self, count: int) -> None:
+        """Say that a decoder has taken so many bytes."""
+        self._read(count)
 
     def corrupt(self, offset: int, what: str) -> CorruptImage:
         """Return the error for bytes at `offset`, or a little before it, that cannot be."""

@@ -1,7 +1,7 @@
 """Zstandard files: frames one after another (RFC 8878).
 
-The block headers of a frame tell where it ends without any decoding, and that is looked up first: the streams of the
-``zstandard`` package take the end of a file for the end of its data, so a truncated file would pass.
+The block headers of a frame tell where it ends without any decoding, and they are followed as it is read: the streams
+of the ``zstandard`` package take the end of a file for the end of its data, so a truncated file would pass.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io.sparse import CHUNK
+
+from .compressed import READ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,63 +99,114 @@ def frames(wrapper: CompressedFile) -> Iterator[Frame]:
     Errors: `CorruptImage`; `LimitExceeded` for a window above `WINDOW_LIMIT` and for more than `SMALL_FRAMES`;
     `UnsupportedFeature` for a dictionary.
     """
-    start = small = 0
+    bound = _Bound(wrapper)
+    start = 0
     while start < wrapper.size:
-        magic = wrapper.at(start, 4)
-        claimed = 0
-        if is_skippable(magic):
-            stop = start + 8 + int.from_bytes(wrapper.at(start + 4, 4), "little")
-            if stop > wrapper.size:
-                raise wrapper.truncated()
-        elif magic == MAGIC:
-            stop = start + len(ZERO_FRAME)
-            if stop <= wrapper.size and wrapper.at(start, len(ZERO_FRAME)) == ZERO_FRAME:
-                frame = Frame(start, stop, UNIT, zeros=True)
-            else:
-                frame = _frame(wrapper, start)
-            yield frame
-            stop = frame.stop
-            claimed = frame.content or 0
-        else:
-            raise wrapper.corrupt(start, f"expected the magic of a frame, found {magic.hex()}")
-        small += max(stop - start, claimed) < _SMALL
-        if small > SMALL_FRAMES:
-            raise LimitExceeded(
-                f"{wrapper.path}: zstd: more than {SMALL_FRAMES} frames of less than {_SMALL} bytes",
-                hint="compress it again, as one frame",
-            )
+        walk = _walk(wrapper, start)
+        stop = walk if isinstance(walk, int) else walk.end()
+        if not isinstance(walk, int):
+            yield Frame(start, stop, walk.content, walk.zeros, walk.window)
+        bound.passed(stop - start, 0 if isinstance(walk, int) else walk.content or 0)
         start = stop
 
 
-def _frame(wrapper: CompressedFile, start: int) -> Frame:
-    import zstandard
+class _Bound:
+    """Counts the frames of next to nothing."""
 
-    head = wrapper.at(start, max(_FRAME_MIN, min(_HEADER_MAX, wrapper.size - start)))
-    # Before libzstd sees it: to that, a window beyond its own limit is a damaged header.
-    if not head[4] & _SINGLE_SEGMENT:
-        _check_window(wrapper, (8 + (head[5] & 7)) << 7 + (head[5] >> 3))
-    try:
-        offset = start + zstandard.frame_header_size(head)
-        parameters = zstandard.get_frame_parameters(head)
-    except zstandard.ZstdError as error:
-        raise wrapper.corrupt(start, f"frame header: {error}") from error
-    if parameters.dict_id:
-        raise UnsupportedFeature(f"{wrapper.path}: zstd: needs the dictionary {parameters.dict_id}, which is not in it")
-    _check_window(wrapper, parameters.window_size)
-    last = False
-    while not last:
-        header = int.from_bytes(wrapper.at(offset, 3), "little")
-        last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
+    def __init__(self, wrapper: CompressedFile) -> None:
+        self._path = wrapper.path
+        self._small = 0
+
+    def passed(self, stored: int, content: int) -> None:
+        """Count a frame; LimitExceeded for one too many."""
+        self._small += max(stored, content) < _SMALL
+        if self._small > SMALL_FRAMES:
+            raise LimitExceeded(
+                f"{self._path}: zstd: more than {SMALL_FRAMES} frames of less than {_SMALL} bytes",
+                hint="compress it again, as one frame",
+            )
+
+
+def _walk(wrapper: CompressedFile, start: int) -> _Walk | int:
+    """Read what is at `start`: a frame with data, or one to be skipped, then return the place after it."""
+    magic = wrapper.at(start, 4)
+    if is_skippable(magic):
+        stop = start + 8 + int.from_bytes(wrapper.at(start + 4, 4), "little")
+        if stop > wrapper.size:
+            raise wrapper.truncated()
+        return stop
+    if magic != MAGIC:
+        raise wrapper.corrupt(start, f"expected the magic of a frame, found {magic.hex()}")
+    return _Walk(wrapper, start)
+
+
+class _Walk:
+    """The way through one frame, from block to block, while its bytes are read or without reading them."""
+
+    def __init__(self, wrapper: CompressedFile, start: int) -> None:
+        import zstandard
+
+        self._wrapper = wrapper
+        #: Whether it is a `ZERO_FRAME`.
+        self.zeros = False
+        self.content: int | None
+        stop = start + len(ZERO_FRAME)
+        head = wrapper.at(start, max(_FRAME_MIN, min(_HEADER_MAX, wrapper.size - start)))
+        if ZERO_FRAME.startswith(head) and stop <= wrapper.size and wrapper.at(start, len(ZERO_FRAME)) == ZERO_FRAME:
+            self.zeros, self.content, self.window = True, UNIT, 0
+            self._last, self._next = True, stop
+            return
+        # Before libzstd sees it: to that, a window beyond its own limit is a damaged header.
+        if not head[4] & _SINGLE_SEGMENT:
+            _check_window(wrapper, (8 + (head[5] & 7)) << 7 + (head[5] >> 3))
+        try:
+            size = zstandard.frame_header_size(head)
+            parameters = zstandard.get_frame_parameters(head)
+        except zstandard.ZstdError as error:
+            raise wrapper.corrupt(start, f"frame header: {error}") from error
+        if parameters.dict_id:
+            raise UnsupportedFeature(
+                f"{wrapper.path}: zstd: needs the dictionary {parameters.dict_id}, which is not in it"
+            )
+        _check_window(wrapper, parameters.window_size)
+        self.window = parameters.window_size
+        unknown = parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
+        self.content = None if unknown else parameters.content_size
+        self._checksum = _CHECKSUM if parameters.has_checksum else 0
+        self._last = False
+        #: Where the next block begins, or what follows the last one.
+        self._next = start + size
+
+    def end(self) -> int:
+        """Return where the frame ends; `CorruptImage` where the file ends before."""
+        while not self._last:
+            self._step(int.from_bytes(self._wrapper.at(self._next, 3), "little"))
+        if self._next > self._wrapper.size:
+            raise self._wrapper.truncated()
+        return self._next
+
+    def end_known(self, offset: int) -> bool:
+        """Say whether the frame ends at `offset`, by the blocks so far."""
+        return self._last and self._next == offset
+
+    def within(self, data: bytes, offset: int) -> int:
+        """Return how many bytes of `data`, which is at `offset` of the file, are of the frame."""
+        stop = offset + len(data)
+        while not self._last and self._next < stop:
+            at = self._next - offset
+            header = data[at : at + 3] if self._next + 3 <= stop else self._wrapper.at(self._next, 3)
+            self._step(int.from_bytes(header, "little"))
+        return min(stop, self._next) - offset if self._last else len(data)
+
+    def _step(self, header: int) -> None:
+        """Go on by one block (RFC 8878, section 3.1.1.2)."""
+        kind, size = header >> 1 & 3, header >> 3
         if kind == _RESERVED_BLOCK:
-            raise wrapper.corrupt(offset, "a block of the reserved type")
-        offset += 3 + (1 if kind == _RLE_BLOCK else size)
-    if parameters.has_checksum:
-        offset += _CHECKSUM
-    if offset > wrapper.size:
-        raise wrapper.truncated()
-    unknown = parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
-    content = None if unknown else parameters.content_size
-    return Frame(start, offset, content, window=parameters.window_size)
+            raise self._wrapper.corrupt(self._next, "a block of the reserved type")
+        self._next += 3 + (1 if kind == _RLE_BLOCK else size)
+        if header & 1:
+            self._last = True
+            self._next += self._checksum
 
 
 def _check_window(wrapper: CompressedFile, size: int) -> None:
@@ -175,33 +228,56 @@ def declared_size(wrapper: CompressedFile) -> int | None:
 
 
 class _Source:
-    """The compressed bytes of one frame, as the zstandard package reads them."""
+    """The compressed bytes of one frame, as the zstandard package reads them: to its end, or `CorruptImage`."""
 
-    def __init__(self, wrapper: CompressedFile, frame: Frame) -> None:
+    def __init__(self, wrapper: CompressedFile, start: int, walk: _Walk) -> None:
         self._wrapper = wrapper
-        self.offset = frame.start
-        self._stop = frame.stop
+        self._walk = walk
+        self._ended = False
+        self.offset = start
 
     def read(self, _: int) -> bytes:
-        data = self._wrapper.take(self.offset, self._stop)
-        self.offset += len(data)
-        return data
+        if self._ended:
+            return b""
+        data = self._wrapper.at(self.offset, min(READ, self._wrapper.size - self.offset))
+        count = self._walk.within(data, self.offset)
+        if not data:
+            # To the package, the end of the file is the end of its data.
+            raise self._wrapper.truncated()
+        self._ended = count < len(data) or self._walk.end_known(self.offset + count)
+        self._wrapper.taken(count)
+        self.offset += count
+        return data[:count]
 
 
 def decompress(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
-    """Yield the content of `wrapper` in pieces of `CHUNK` bytes, shorter at the end of a frame."""
+    """Yield the content of `wrapper` in pieces of `CHUNK` bytes, shorter at the end of a frame.
+
+    It is read forwards, once.
+    """
     import zstandard
 
     decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT)
-    for frame in frames(wrapper):
-        if frame.zeros:
-            wrapper.take(frame.start, frame.stop)
-            yield from repeat(_ZEROS, UNIT // CHUNK)
+    bound = _Bound(wrapper)
+    start = 0
+    while start < wrapper.size:
+        walk = _walk(wrapper, start)
+        if isinstance(walk, int):
+            bound.passed(walk - start, 0)
+            start = walk
             continue
-        source = _Source(wrapper, frame)
+        if walk.zeros:
+            wrapper.taken(len(ZERO_FRAME))
+            yield from repeat(_ZEROS, UNIT // CHUNK)
+            start += len(ZERO_FRAME)
+            continue
+        source = _Source(wrapper, start, walk)
         reader = decoder.stream_reader(cast("IO[bytes]", source), read_across_frames=False)
         try:
             while data := reader.read(CHUNK):
                 yield data
         except zstandard.ZstdError as error:
             raise wrapper.corrupt(source.offset, str(error)) from error
+        stop = walk.end()
+        bound.passed(stop - start, walk.content or 0)
+        start = stop

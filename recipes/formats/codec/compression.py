@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from recipes.errors import LimitExceeded
 from recipes.formats.io import probe
+from recipes.formats.io.memory import keep_freed
 from recipes.formats.io.sparse import CHUNK
 
 from . import xz, zstd
@@ -71,6 +72,7 @@ def decompress(path: Path, codec: str, *, jobs: int, read: Callable[[int], None]
 
 def content(wrapper: CompressedFile, *, jobs: int) -> Generator[bytes]:
     """Yield the content of `wrapper`, which need not be a whole file, as `decompress` does."""
+    keep_freed()
     yield from _gathered(CODECS[wrapper.codec].decompress(wrapper, jobs))
 
 

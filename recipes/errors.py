@@ -47,6 +47,9 @@ class SettingsError(LarderError):
 class FetchError(LarderError):
     """What is outside could not be had, or is not what it should be."""
 
+    #: The url that it is about, where a redirect of the one that was asked for led to it, on another host.
+    redirected: str | None = None
+
 
 class OfflineError(FetchError):
     """The network is needed, and LARDER_OFFLINE forbids it."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import DigestMismatch, FetchError, NoSpace
 from recipes.formats.io.context import Context
-from recipes.redact import shown
 from recipes.units import format_size
 
-from .http import Client, answered_elsewhere, html_page
+from .http import Client, html_page
 from .part import Origin, Part
 from .retry import Elsewhere, Retryable, first_of
 from .urls import with_mirrors
@@ -118,8 +117,8 @@ class _Transfer:
         self._progress = context.progress
         self._label = context.label
         self._metered = 0
-        #: Where the last answer came from, after redirects.
-        self._answered = ""
+        #: Where a redirect led to, on another host, for the last answer.
+        self._redirected: str | None = None
         #: The urls that have had their second chance after a mismatch.
         self._restarted: set[str] = set()
 
@@ -147,16 +146,16 @@ class _Transfer:
             self._receive(url)
         if not part.complete:
             found = f"{part.position} bytes with the wrong digest: expected {part.digest}, got {part.actual}"
-            elsewhere = self._answered and answered_elsewhere(url, self._answered)
-            if elsewhere:
-                found += f", from {shown(self._answered)}"
             part.clear()
             mismatch = DigestMismatch(
                 found, hint="upstream replaced the file, or it was altered on the way; nothing of it was kept"
             )
-            if elsewhere:
+            mismatch.redirected = self._redirected
+            if self._redirected:
                 # An old copy: the redirector may send us to a better one.
-                raise Elsewhere(mismatch.message, hint=mismatch.hint) from mismatch
+                old = Elsewhere(mismatch.message, hint=mismatch.hint)
+                old.redirected = self._redirected
+                raise old from mismatch
             raise mismatch
         part.finish()
         return url
@@ -169,7 +168,7 @@ class _Transfer:
         if headers:
             accept += [HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE]
         with self._opener.open(url, headers, accept=accept) as answer:
-            self._answered = answer.url
+            self._redirected = answer.redirected
             if answer.status == HTTPStatus.OK:
                 self._begin(url, answer)
                 self._fill(answer)

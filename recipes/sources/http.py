@@ -6,15 +6,12 @@ adds them.
 
 from __future__ import annotations
 
-import email.utils
 import os
 import re
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
-from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, TypeAlias
 from urllib.request import url2pathname
@@ -24,7 +21,8 @@ from recipes.errors import FetchError, OfflineError
 from recipes.formats.io.text import HTML
 from recipes.redact import shown
 
-from .retry import Elsewhere, Retryable, Unreachable
+from .failures import MAX_REDIRECTS, OF_ONE_MIRROR, blaming, cause_of, login_of, redirection, refusal, translated
+from .retry import Elsewhere, Retryable, answered
 from .urls import join, split
 
 if TYPE_CHECKING:
@@ -41,28 +39,10 @@ Method = Literal["GET", "HEAD", "POST", "PATCH", "PUT"]
 #: What a request sends: at once, or streamed in pieces, whose number nobody knows before.
 Body: TypeAlias = "bytes | Iterator[bytes]"
 
-#: Redirects followed for one request; a redirector, a mirror and a trailing slash take three.
-MAX_REDIRECTS = 10
-
 #: Most bytes taken from the connection at once. It hands over what is there, so this only bounds a buffer.
 READ_SIZE = 256 * 1024
 
 _HTML_HEAD = 512
-_PROXY_LOGIN = "http_proxy and https_proxy take them: http://USER:PASSWORD@HOST:PORT"
-_TRANSIENT = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-
-
-#: What a mirror says that has not, or not any more, what its redirector believes.
-_OF_ONE_MIRROR = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
 class _Reader(Protocol):
@@ -82,6 +62,8 @@ class Answer:
     #: Bytes of the body, where they are announced.
     length: int | None
     _read: _Reader
+    #: `url`, where a redirect led to it on another host.
+    redirected: str | None = None
 
     def body(self) -> Iterator[bytes]:
         """Yield the body's bytes as they arrive, in pieces of any length.
@@ -236,7 +218,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 @contextmanager
 def _open_http(session: requests.Session, request: _Request, accept: Collection[int]) -> Iterator[Answer]:
-    with _translated(request.url, request.timeouts):
+    with translated(request.url, request.timeouts):
         response = session.request(
             request.method,
             request.url,
@@ -247,43 +229,37 @@ def _open_http(session: requests.Session, request: _Request, accept: Collection[
             stream=True,
             timeout=request.timeouts,
         )
-    with response:
+    for each in (*response.history, response):
+        answered(each.url)
+    redirected = redirection(request.url, response.url)
+
+    def read() -> bytes:
+        with translated(request.url, request.timeouts, answering=response.url):
+            # Not stream(): it holds bytes back until a chunk is full, and drops them when the connection is cut.
+            data: bytes = response.raw.read1(READ_SIZE, decode_content=False)
+        return data
+
+    with response, blaming(redirected):
         if response.status_code not in accept:
-            raise _refused(response, request.url)
+            raise _refused(response, redirected)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise FetchError(
                 f"the answer has Content-Encoding {encoding!r}, though identity was asked for",
                 hint="the server compresses what it should serve as it is; use another url or mirror",
             )
-
-        def read() -> bytes:
-            with _translated(response.url, request.timeouts):
-                # Not stream(): it holds bytes back until a chunk is full, and drops them when the connection is cut.
-                data: bytes = response.raw.read1(READ_SIZE, decode_content=False)
-            return data
-
-        yield Answer(response.url, response.status_code, response.headers, _length(response.headers), read)
+        length = _length(response.headers)
+        yield Answer(response.url, response.status_code, response.headers, length, read, redirected)
 
 
-def _refused(response: requests.Response, url: str) -> FetchError:
-    """Return the error for an answer that is of no use, with the url that it came from after redirects."""
-    error = refusal(response.status_code, response.headers)
-    if not answered_elsewhere(url, response.url):
-        return error
-    message = f"{error.message}, from {shown(response.url)}"
-    if isinstance(error, Retryable):
-        return Retryable(message, retry_after=error.retry_after, hint=error.hint)
+def _refused(response: requests.Response, redirected: str | None) -> FetchError:
+    """Return the error for an answer whose status is of no use."""
+    error = refusal(response.status_code, response.headers, login=login_of(response.request))
     # 451 and the like say that no other server will do.
-    if response.status_code in _OF_ONE_MIRROR:
-        return Elsewhere(message, hint=error.hint)
-    return FetchError(message, hint=error.hint)
-
-
-def answered_elsewhere(asked: str, answered: str) -> bool:
-    """Say whether a redirect led from `asked`, a url of http or https, to another host."""
-    before, after = split(asked), split(answered)
-    return before.scheme.startswith("http") and (before.hostname, before.port) != (after.hostname, after.port)
+    if redirected and response.status_code in OF_ONE_MIRROR:
+        error = Elsewhere(error.message, hint=error.hint)
+    error.redirected = redirected
+    return error
 
 
 @contextmanager
@@ -305,7 +281,7 @@ def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
             raise FetchError("not a regular file")
         file = path.open("rb", buffering=0)
     except (OSError, ValueError) as error:
-        raise FetchError(_cause(error)) from error
+        raise FetchError(cause_of(error)) from error
 
     with file:
         size = os.fstat(file.fileno()).st_size
@@ -320,134 +296,12 @@ def _open_file(url: str, headers: Mapping[str, str]) -> Iterator[Answer]:
             try:
                 return file.read(min(READ_SIZE, stop - file.tell()))
             except OSError as error:
-                raise FetchError(_cause(error)) from error
+                raise FetchError(cause_of(error)) from error
 
         yield Answer(url, status, found, stop - start, read)
-
-
-@contextmanager
-def _translated(url: str, timeouts: tuple[float, float]) -> Iterator[None]:
-    """Turn what requests and urllib3 raise about `url` into our errors. Reading `raw` raises urllib3's own."""
-    import requests
-    import urllib3
-
-    connect, read = timeouts
-    permanent = (
-        requests.TooManyRedirects,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidSchema,
-        requests.exceptions.InvalidHeader,
-        urllib3.exceptions.LocationValueError,
-    )
-    try:
-        yield
-    except requests.exceptions.ProxyError as error:
-        raise _proxy_failed(url, _cause(error)) from error
-    except requests.ConnectTimeout as error:
-        raise Unreachable(f"no connection within {connect:g} s") from error
-    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-        raise Retryable(f"nothing arrived for {read:g} s") from error
-    except requests.TooManyRedirects as error:
-        raise FetchError(f"more than {MAX_REDIRECTS} redirects") from error
-    except permanent as error:
-        cause = shown(_cause(error))
-        if "SOCKS" in cause:
-            raise FetchError(
-                f"the proxy {_proxy_of(url)} is a SOCKS proxy, and the module for it is missing",
-                hint="pip install 'requests[socks]'",
-            ) from error
-        raise FetchError(cause) from error
-    except requests.exceptions.SSLError as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise FetchError(
-                f"the server's certificate was refused: {_cause(error)}",
-                hint="behind a company's proxy, REQUESTS_CA_BUNDLE names the file with its certificate",
-            ) from error
-        raise Retryable(_cause(error)) from error
-    except requests.ConnectionError as error:
-        raise (Unreachable if _is_unconnected(error) else Retryable)(_cause(error)) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise Retryable(_cause(error)) from error
-    except ValueError as error:
-        # What urllib.parse and the idna codec raise for the target of a redirect.
-        raise FetchError(f"not a url: {_cause(error)}") from error
-
-
-def _is_unconnected(error: BaseException) -> bool:
-    """Say whether it is for want of a connection, and not one that broke, that something failed."""
-    import urllib3
-
-    causes: list[BaseException] = [error]
-    while causes:
-        each = causes.pop()
-        if isinstance(each, urllib3.exceptions.NewConnectionError):
-            return True
-        inner = (getattr(each, "reason", None), *each.args)
-        causes += [one for one in inner if isinstance(one, BaseException)]
-    return False
-
-
-def _proxy_of(url: str) -> str:
-    """Return the proxy that requests would ask for `url`, as people may see it."""
-    from requests.utils import get_environ_proxies, select_proxy
-
-    return shown(select_proxy(url, get_environ_proxies(url)) or "of the environment")
-
-
-def _proxy_failed(url: str, cause: str) -> FetchError:
-    proxy = _proxy_of(url)
-    if "407" in cause:
-        return FetchError(f"the proxy {proxy} wants credentials: {cause}", hint=_PROXY_LOGIN)
-    return Retryable(f"the proxy {proxy}: {cause}", hint="http_proxy and https_proxy name it, no_proxy exempts hosts")
-
-
-def _cause(error: BaseException) -> str:
-    """Return what happened, from the innermost of the errors that are wrapped in each other."""
-    while True:
-        inner = getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            inner = next((arg for arg in error.args if isinstance(arg, BaseException)), error.__cause__)
-        if inner is None:
-            break
-        error = inner
-    if isinstance(error, IncompleteRead):
-        return "the connection was cut"
-    if isinstance(error, BadStatusLine) and not isinstance(error, ConnectionError):
-        return f"expected an answer in HTTP, got {str(error)[:80]!r}"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text[:1].lower() + text[1:]
-
-
-def refusal(status: int, headers: Mapping[str, str], *, said: str = "", hint: str | None = None) -> FetchError:
-    """Return the error for an answer with a `status` that is of no use; `said` is the reason that the server gives."""
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "(not a registered status)"
-    message = f"{status} {phrase}" + (f": {said}" if said else "")
-    if status in _TRANSIENT:
-        return Retryable(message, retry_after=_retry_after(headers), hint=hint)
-    if hint is None and status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        hint = _PROXY_LOGIN
-    if hint is None and status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        hint = "credentials are taken from ~/.netrc (or the file that NETRC names)"
-    return FetchError(message, hint=hint)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
     text = headers.get("Content-Length", "")
     # RFC 9112, 6.3: Transfer-Encoding overrides Content-Length.
     return int(text) if re.fullmatch("[0-9]{1,18}", text) and "Transfer-Encoding" not in headers else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of a Retry-After (RFC 9110, 10.2.3): a number of them, or a date."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return float(text)
-    try:
-        when = email.utils.parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())

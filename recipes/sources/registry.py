@@ -22,7 +22,8 @@ from recipes.redact import shown
 from recipes.reference import DOCKER_HUB, Reference
 
 from . import credentials
-from .http import Client, refusal
+from .failures import refusal
+from .http import Client
 from .retry import Retryable, first_of
 from .urls import join, split
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from recipes.errors import DigestMismatch, FetchError, OfflineError
 from recipes.redact import shown
 
-from .urls import split
+from .urls import host_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,13 @@ class Elsewhere(Retryable):
 
 
 #: Hosts that were not to be reached, after all attempts: each of what else they are asked for in this run gets one.
+#: The threads of a run share it; those that are at it already stop at their next attempt.
 _down: set[str] = set()
+
+
+def answered(url: str) -> None:
+    """Take note that the host of `url` is there."""
+    _down.discard(host_of(url))
 
 
 def once(attempt: Callable[[str], T]) -> Callable[[str], T]:
@@ -72,7 +78,7 @@ def once(attempt: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return attempt(url)
         except Retryable as error:
-            raise FetchError(error.message, hint=error.hint) from error
+            raise _last(error, error.message) from error
 
     return single
 
@@ -115,7 +121,8 @@ def first_of(
 
 
 def _line(url: str, error: FetchError) -> str:
-    return f"{shown(url)}: {error.message}"
+    led = f", redirected to {shown(error.redirected)}" if error.redirected else ""
+    return f"{shown(url)}{led}: {error.message}"
 
 
 def _persevere(
@@ -129,24 +136,20 @@ def _persevere(
 ) -> T:
     furthest, since = reached(), time.monotonic()
     failures = 0
-    host = split(url).netloc
     while True:
         try:
-            found = attempt(url)
-            _down.discard(host)
-            return found
+            return attempt(url)
         except Retryable as error:
             brought, now = reached() - furthest, time.monotonic()
             if brought > SLOWEST * (now - since):
                 failures = 0
             furthest, since = max(furthest, reached()), now
             failures += 1
-            most = 1 if host in _down and isinstance(error, Unreachable) else min(error.attempts, ATTEMPTS)
-            if failures >= most:
+            if failures >= _most(url, error):
                 if isinstance(error, Unreachable):
-                    _down.add(host)
+                    _down.add(host_of(error.redirected or url))
                 tried = f"{failures} attempts" if failures > 1 else "one attempt, since the host was down before"
-                raise _settled(error)(f"{error.message} ({tried})", hint=error.hint) from error
+                raise _last(error, f"{error.message} ({tried})") from error
             # Jitter, since many clients that one outage threw out would come back in step.
             delay = BACKOFF * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
             asked = error.retry_after or 0.0
@@ -157,9 +160,23 @@ def _persevere(
         _pause(delay, tick)
 
 
-def _settled(error: Retryable) -> type[FetchError]:
-    """Return what an error is that nobody tries again."""
-    return DigestMismatch if isinstance(error.__cause__, DigestMismatch) else FetchError
+def _most(url: str, error: Retryable) -> int:
+    """Return how many attempts in a row that end with `error` are enough."""
+    if not isinstance(error, Unreachable):
+        return min(error.attempts, ATTEMPTS)
+    known = host_of(error.redirected or url) in _down
+    if error.redirected:
+        # The redirector may choose a better one, even if this one is known to be down.
+        return 2 if known else ATTEMPTS_ELSEWHERE
+    return 1 if known else ATTEMPTS
+
+
+def _last(error: Retryable, message: str) -> FetchError:
+    """Return what `error` is, with `message`, when nobody tries again."""
+    kind = DigestMismatch if isinstance(error.__cause__, DigestMismatch) else FetchError
+    found = kind(message, hint=error.hint)
+    found.redirected = error.redirected
+    return found
 
 
 def _pause(seconds: float, tick: Callable[[], None]) -> None:

@@ -22,6 +22,15 @@ def split(url: str) -> SplitResult:
     return parts
 
 
+def host_of(url: str) -> str:
+    """Return the host of `url`, with the port where it has one.
+
+    >>> host_of("https://me:secret@Example.org:8443/disk.img")
+    'example.org:8443'
+    """
+    return split(url).netloc.rpartition("@")[2].lower()
+
+
 def join(base: str, url: str) -> str:
     """Return `url`, which may be relative to `base` (RFC 3986, 5.2); raise FetchError where it is no url."""
     try:

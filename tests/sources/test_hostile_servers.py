@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import DigestMismatch, FetchError, LarderError
-from recipes.sources import http, pace, pages, retry
+from recipes.sources import failures, http, pace, pages, retry
 from recipes.sources.access import Access
 from recipes.sources.download import download
 from tests.kit.downloads import DATA, OTHER, assert_arrived, assert_nothing_kept, digest_of
@@ -230,7 +230,7 @@ class TestWhatNeverEnds:
             exchange.reply(302, Location=f"/{exchange.asked}")
 
         asked = refused(behave, part, "more than 10 redirects")
-        assert asked == http.MAX_REDIRECTS + 1
+        assert asked == failures.MAX_REDIRECTS + 1
 
 
 class TestSlowConsumers:

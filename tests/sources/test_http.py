@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import FetchError, OfflineError
-from recipes.sources import http, pages, retry
+from recipes.sources import failures, pages, retry
 from recipes.sources.pages import NotModified, Page, Validators
 from tests.kit.servers import Exchange, misbehaving, self_signed
 from tests.kit.watch import Watch
@@ -62,7 +62,7 @@ class TestRedirects:
             pytest.raises(FetchError, match="more than 10 redirects"),
         ):
             get(server.url)
-        assert len(server.seen) == http.MAX_REDIRECTS + 1
+        assert len(server.seen) == failures.MAX_REDIRECTS + 1
 
     @pytest.mark.parametrize("chunked", [True, False])
     def test_the_body_of_one_is_not_read(self, chunked: bool) -> None:
@@ -191,9 +191,35 @@ class TestCredentials:
     @pytest.mark.parametrize("status", [401, 403])
     def test_where_they_are_missing_the_hint_says_how(self, status: int) -> None:
         with misbehaving(lambda exchange: exchange.reply(status)) as server, pytest.raises(FetchError) as caught:
-            get(server.url.replace("//", "//me:secret@"))
-        assert "netrc" in str(caught.value)
+            get(server.url)
+        assert caught.value.hint == "credentials are taken from ~/.netrc (or the file that NETRC names)"
+
+    def refused(self, url: str, status: int = 401) -> str:
+        """Return the hint after those for `url`, with HOST in place of a server's host, were refused."""
+        with misbehaving(lambda exchange: exchange.reply(status)) as server, pytest.raises(FetchError) as caught:
+            get(url.replace("HOST", f"127.0.0.1:{server.port}"))
+        assert "Authorization" in server.seen[0].headers
         assert "secret" not in str(caught.value)
+        return caught.value.hint or ""
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_that_those_of_the_url_were_refused_is_said(self, status: int) -> None:
+        assert self.refused("http://me:secret@HOST", status).startswith("the login in the url was refused; ")
+
+    @pytest.mark.parametrize("url", ["http://HOST/list", "http://me:other@HOST/list"])
+    def test_the_file_whose_login_was_refused_is_named(self, url: str, tmp_path: Path) -> None:
+        """requests lets ~/.netrc go before the url."""
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+        (tmp_path / "netrc").chmod(0o600)
+        assert self.refused(url).startswith(f"the login in {tmp_path / 'netrc'} was refused; ")
+
+    @pytest.mark.parametrize("name", [".netrc", "_netrc"])
+    def test_also_where_it_has_its_usual_name(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("NETRC")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / name).write_text("machine 127.0.0.1 login me password secret\n")
+        (tmp_path / name).chmod(0o600)
+        assert self.refused("http://HOST").startswith(f"the login in {tmp_path / name} was refused; ")
 
 
 class TestProxies:

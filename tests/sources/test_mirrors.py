@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,9 @@ from recipes.model import Digest
 from recipes.sources import pages, retry
 from recipes.sources.access import Access
 from recipes.sources.download import Downloaded, download
+from recipes.sources.peek import Peek
 from tests.kit.servers import Server, misbehaving
+from tests.kit.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +31,24 @@ DIGEST = Digest("sha256", hashlib.sha256(DATA).hexdigest())
 pytestmark = pytest.mark.usefixtures("quick_and_alone")
 
 
-def fetch(url: str, part: Path) -> Downloaded:
-    return download([url], part, Access(), digest=DIGEST, size=None, label="fetch:a")
+def fetch(url: str, part: Path, *, size: int | None = None) -> Downloaded:
+    return download([url], part, Access(), digest=DIGEST, size=size, label="fetch:a")
 
 
 def bad(kind: str) -> Callable[[Exchange], None]:
     def behave(exchange: Exchange) -> None:
         if kind == "old":
             exchange.file(OLD)
+        elif kind == "shorter":
+            exchange.file(OLD[:-1])
+        elif kind == "page":
+            exchange.reply(body=b"<!DOCTYPE html><p>Please log in", Content_Type="text/html")
+        elif kind == "page without a type":
+            exchange.reply(body=b"<!DOCTYPE html><p>Please log in")
+        elif kind == "empty":
+            exchange.reply()
+        elif kind == "compressed":
+            exchange.reply(body=b"x", Content_Encoding="gzip")
         else:
             exchange.reply(int(kind))
 
@@ -52,28 +65,81 @@ def redirector(stack: ExitStack, *mirrors: Server) -> Server:
     return stack.enter_context(misbehaving(behave))
 
 
-@pytest.mark.parametrize("kind", ["404", "403", "410", "old"])
+KINDS = ["404", "403", "410", "old", "shorter", "page", "page without a type", "empty", "compressed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_bad_mirror_does_not_end_it(kind: str, part: Path) -> None:
     with ExitStack() as stack:
         wrong = stack.enter_context(misbehaving(bad(kind)))
         right = stack.enter_context(misbehaving(lambda exchange: exchange.file(DATA)))
         front = redirector(stack, wrong, right)
-        assert fetch(f"{front.url}/disk.img", part).size == len(DATA)
+        assert fetch(f"{front.url}/disk.img", part, size=len(DATA)).size == len(DATA)
         assert len(wrong.seen) == 1
         assert len(front.seen) == 2
 
 
-@pytest.mark.parametrize(("kind", "error"), [("404", FetchError), ("old", DigestMismatch)])
-def test_the_url_that_answered_is_named(kind: str, error: type[FetchError], part: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_url_that_answered_is_named(kind: str, part: Path) -> None:
     with ExitStack() as stack:
         wrong = stack.enter_context(misbehaving(bad(kind)))
         front = redirector(stack, wrong)
-        with pytest.raises(error) as caught:
-            fetch(f"{front.url}/disk.img", part)
-        assert f"from {wrong.url}/disk.img" in caught.value.message
-        assert f"{front.url}/disk.img" in caught.value.message
-        assert "3 attempts" in caught.value.message
+        with pytest.raises(DigestMismatch if kind == "old" else FetchError) as caught:
+            fetch(f"{front.url}/disk.img", part, size=len(DATA))
+        said = f"fetch:a: {front.url}/disk.img, redirected to {wrong.url}/disk.img: "
+        assert caught.value.message.startswith(said)
+        assert caught.value.message.endswith("(3 attempts)")
         assert len(wrong.seen) == 3
+
+
+def test_a_mirror_that_breaks_off_is_named(part: Path) -> None:
+    with ExitStack() as stack:
+        wrong = stack.enter_context(misbehaving(lambda exchange: exchange.file(DATA, stop=1000)))
+        front = redirector(stack, wrong)
+        with pytest.raises(FetchError, match=f"redirected to {wrong.url}/disk.img: the connection was cut after"):
+            fetch(f"{front.url}/disk.img", part)
+
+
+def test_what_no_mirror_would_serve_is_asked_for_once(part: Path) -> None:
+    with ExitStack() as stack:
+        wrong = stack.enter_context(misbehaving(bad("451")))
+        front = redirector(stack, wrong)
+        with pytest.raises(FetchError, match=f"redirected to {wrong.url}/disk.img: 451"):
+            fetch(f"{front.url}/disk.img", part)
+        assert len(wrong.seen) == 1
+
+
+def test_a_redirect_on_one_host_is_no_redirector(part: Path) -> None:
+    def behave(exchange: Exchange) -> None:
+        exchange.reply(302, Location="/there") if exchange.path == "/disk.img" else exchange.reply(404)
+
+    with misbehaving(behave) as server:
+        with pytest.raises(FetchError) as caught:
+            fetch(f"{server.url}/disk.img", part)
+        assert caught.value.message == f"fetch:a: {server.url}/disk.img: 404 Not Found"
+        assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("kind", ["page", "empty"])
+def test_lists_are_asked_for_again_too(kind: str) -> None:
+    with ExitStack() as stack:
+        wrong = stack.enter_context(misbehaving(bad(kind)))
+        right = stack.enter_context(misbehaving(lambda exchange: exchange.reply(body=b"a list")))
+        front = redirector(stack, wrong, right)
+        page = pages.get([f"{front.url}/list"], label="list", offline=False)
+        assert isinstance(page, pages.Page)
+        assert page.content == b"a list"
+
+
+@pytest.mark.parametrize("kind", ["404", "page", "empty", "compressed"])
+def test_a_look_names_it_and_asks_once(kind: str) -> None:
+    """A person waits for it."""
+    with ExitStack() as stack:
+        wrong = stack.enter_context(misbehaving(bad(kind)))
+        front = redirector(stack, wrong)
+        with pytest.raises(FetchError, match=f"redirected to {wrong.url}/disk.img: "):
+            Peek([f"{front.url}/disk.img"], offline=False, label="plan")
+        assert len(wrong.seen) == 1
 
 
 def test_what_is_missing_without_a_redirect_is_asked_for_once(part: Path) -> None:
@@ -98,12 +164,79 @@ class TestAHostThatIsDown:
                 pages.get([f"{gone}/{name}"], label=name, offline=False)
             assert len(waits) == retry.ATTEMPTS - 1
 
+    def test_it_costs_them_once_for_all_threads(self, gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What began at the same time stops at its next attempt."""
+        attempts: list[str] = []
+        ready = threading.Barrier(2)
+        done = threading.Event()
+
+        def attempt(url: str) -> str:
+            attempts.append(url)
+            if len([each for each in attempts if each == url]) == 1:
+                ready.wait()
+            elif url.endswith("second"):
+                done.wait()
+            raise retry.Unreachable("no route")
+
+        def run(name: str) -> None:
+            with suppress(FetchError):
+                retry.first_of([f"{gone}/{name}"], attempt, label=name, progress=Watch(), tick=lambda: None)
+            done.set()
+
+        threads = [threading.Thread(target=run, args=(name,)) for name in ("first", "second")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert attempts.count(f"{gone}/first") == retry.ATTEMPTS
+        assert attempts.count(f"{gone}/second") == 2
+
+    def test_it_is_known_whoever_asks_for_it(self, gone: str) -> None:
+        with pytest.raises(FetchError, match="5 attempts"):
+            pages.get([f"{gone.replace('//', '//me:sesame@')}/one"], label="one", offline=False)
+        with pytest.raises(FetchError, match="one attempt, since the host was down before"):
+            pages.get([f"{gone}/two"], label="two", offline=False)
+
+    def test_behind_a_redirector_it_is_the_one_to_blame(self, gone: str, part: Path) -> None:
+        with misbehaving(lambda exchange: exchange.reply(302, Location=f"{gone}{exchange.path}")) as front:
+            with pytest.raises(FetchError) as caught:
+                fetch(f"{front.url}/disk.img", part)
+            assert caught.value.message.startswith(f"fetch:a: {front.url}/disk.img, redirected to {gone}/disk.img: ")
+            assert caught.value.message.endswith("(3 attempts)")
+            assert retry._down == {gone.removeprefix("http://")}
+            # Known to be down, it is asked for what it may have once more only: the redirector may choose another.
+            with pytest.raises(FetchError, match=r"\(2 attempts\)"):
+                pages.get([f"{front.url}/list"], label="list", offline=False)
+            assert len(front.seen) == 5
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_a_redirector_may_choose_another(
+        self, gone: str, known: bool, part: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if known:
+            retry._down.add(gone.removeprefix("http://"))
+        with ExitStack() as stack:
+            right = stack.enter_context(misbehaving(lambda exchange: exchange.file(DATA)))
+            front = redirector(stack, Server(gone, 0), right)
+            assert fetch(f"{front.url}/disk.img", part).size == len(DATA)
+            assert len(front.seen) == 2
+
     def test_it_may_come_back(self, gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(retry, "_down", {gone.removeprefix("http://")})
         with misbehaving(lambda exchange: exchange.file(DATA)) as server:
             retry._down.add(server.url.removeprefix("http://"))
             pages.get([f"{server.url}/list"], label="list", offline=False)
             assert retry._down == {gone.removeprefix("http://")}
+
+    def test_it_comes_back_by_any_answer(self) -> None:
+        with (
+            misbehaving(bad("404")) as mirror,
+            misbehaving(lambda exchange: exchange.reply(302, Location=f"{mirror.url}/list")) as front,
+        ):
+            retry._down.update(each.url.removeprefix("http://") for each in (mirror, front))
+            with pytest.raises(FetchError, match="404"):
+                pages.get([f"{front.url}/list"], label="list", offline=False)
+            assert not retry._down
 
 
 class TestProxies:

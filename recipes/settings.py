@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from . import resources
 from .errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .model import Arch
+
+#: The file that says which images there are.
+IMAGES = "images.toml"
 
 #: Other names of an architecture -> the one that images.toml uses.
 ARCH_ALIASES: Mapping[str, Arch] = {
@@ -93,6 +97,41 @@ def user_cache(name: str) -> Path | None:
     return folder if folder.is_absolute() else None
 
 
+def catalogue() -> Path:
+    """Return the images.toml that comes with larder."""
+    return resources.find(IMAGES)
+
+
+def nearest(name: str, here: Path) -> Path | None:
+    """Return the file `name` in the folder `here`, or in the nearest one above that has it.
+
+    Raise SettingsError where one above belongs to somebody else: what it says would be believed, and in a folder such
+    as /tmp anybody may write one.
+    """
+    for folder in (here, *here.parents):
+        file = folder / name
+        try:
+            owner = file.stat().st_uid if file.is_file() else None
+        except OSError:
+            # A folder that may not be searched has nothing for this user.
+            continue
+        if owner is None:
+            continue
+        if folder != here and owner not in (0, os.getuid()):
+            raise SettingsError(
+                f"{file} is above this folder and belongs to another user, number {owner}",
+                hint=f"name it if it is to be used: LARDER_IMAGES={file.with_name(IMAGES)}",
+            )
+        return file
+    return None
+
+
+def _images(environ: Mapping[str, str], here: Path) -> Path:
+    if asked := environ.get("LARDER_IMAGES", ""):
+        return expand(asked).absolute()
+    return nearest(IMAGES, here) or catalogue()
+
+
 def _cache(environ: Mapping[str, str]) -> Path:
     if asked := environ.get("LARDER_CACHE", ""):
         return expand(asked).absolute()
@@ -121,11 +160,11 @@ class Settings(NamedTuple):
 
     @classmethod
     def from_environ(cls, here: Path, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the environment; `here` is the folder of dodo.py, where images.toml is by default."""
+        """Read the environment; `here` is an absolute folder, from which images.toml is looked for upwards."""
         environ = os.environ if environ is None else environ
         return cls(
             cache=_cache(environ),
-            images=expand(environ.get("LARDER_IMAGES") or str(here / "images.toml")).absolute(),
+            images=_images(environ, here),
             arch=_arch(environ),
             offline=_flag(environ, "LARDER_OFFLINE"),
             strict=_flag(environ, "LARDER_STRICT"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipes.sources import retry
-from tests.kit.project import Project
+from tests.kit.project import Project, disk
 
 #: What takes long, by the beginning of its path below tests/: campaigns, kills and crowds, and what is held in every
 #: variant against real tools and misbehaving servers.
@@ -30,6 +30,7 @@ _LONG = (
     "sources/test_nginx.py",
     "sources/test_openpgp.py",
     "test_main.py",
+    "test_wheel.py",
 )
 _TESTS = Path(__file__).parent
 #: What a module that starts the program has of tests/kit/project.py.
@@ -40,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts the program, and what takes long, so that the rest can be run alone."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "project" in fixtures or _STARTS & vars(getattr(item, "module", item)).keys():
+        if {"project", "bare"} & fixtures or _STARTS & vars(getattr(item, "module", item)).keys():
             item.add_marker("doit")
         if item.path.relative_to(_TESTS).as_posix().startswith(_LONG):
             item.add_marker("long")
@@ -50,6 +51,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def project(tmp_path: Path) -> Project:
     """Return a project of its own, in an empty folder."""
     return Project(tmp_path)
+
+
+@pytest.fixture
+def bare(project: Project) -> Project:
+    """Return a project without a dodo.py, with an image `a`."""
+    (project.folder / "dodo.py").unlink()
+    project.declare("a", disk("a"))
+    return project
 
 
 @pytest.fixture

@@ -17,7 +17,16 @@ RECIPES = TESTS.parent / "recipes"
 #: The floors from the ground up. A room may import from its own floor if it is the same room, and from every floor
 #: below; two rooms on one floor know nothing of each other. Rooms are packages and single modules.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("recipes", "recipes.errors", "recipes.jsontext", "recipes.names", "recipes.redact", "recipes.units"),
+    (
+        "recipes",
+        "recipes.errors",
+        "recipes.jsontext",
+        "recipes.names",
+        "recipes.redact",
+        "recipes.resources",
+        "recipes.units",
+        "recipes.wording",
+    ),
     ("recipes.model", "recipes.progress"),
     ("recipes.console", "recipes.kinds", "recipes.reference", "recipes.settings"),
     ("recipes.interruption",),
@@ -38,7 +47,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.export", "recipes.exchange"),
     ("recipes.project",),
     ("recipes.graph",),
-    ("recipes.__main__",),
+    ("recipes.__main__", "recipes.tasks"),
 )
 
 

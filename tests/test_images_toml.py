@@ -267,7 +267,8 @@ def test_a_wheel_finds_its_schemas(tmp_path: Path) -> None:
     for package in wheel["packages"]:
         shutil.copytree(ROOT / package, tmp_path / package)
     for source, target in wheel["force-include"].items():
-        shutil.copytree(ROOT / source, tmp_path / target)
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, tmp_path / target)
     program = (
         f"from pathlib import Path; from recipes import declare; declare.load(Path({str(FILE)!r})); print(declare)"
     )

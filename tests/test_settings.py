@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recipes.errors import SettingsError
-from recipes.settings import Settings, expand, user_cache
+from recipes.settings import Settings, catalogue, expand, nearest, user_cache
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ class TestWithoutAHome:
         assert "set LARDER_CACHE" in str(caught.value)
 
     def test_larder_cache_is_enough(self, tmp_path: Path) -> None:
+        (tmp_path / "images.toml").touch()
         settings = Settings.from_environ(tmp_path, {"LARDER_CACHE": str(tmp_path / "cache")})
         assert (settings.cache, settings.images) == (tmp_path / "cache", tmp_path / "images.toml")
 
@@ -55,3 +56,23 @@ def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expand("~/x") == tmp_path / "x"
     assert expand("x/~") == Path("x/~")
+
+
+class TestImages:
+    def test_of_the_nearest_folder_upwards(self, tmp_path: Path) -> None:
+        below = tmp_path / "a" / "b"
+        below.mkdir(parents=True)
+        (tmp_path / "images.toml").touch()
+        (below / "images.toml").mkdir()
+        assert Settings.from_environ(below, {"LARDER_CACHE": "c"}).images == tmp_path / "images.toml"
+        (tmp_path / "a" / "images.toml").touch()
+        assert nearest("images.toml", below) == tmp_path / "a" / "images.toml"
+
+    def test_of_the_catalogue(self, tmp_path: Path) -> None:
+        assert Settings.from_environ(tmp_path, {"LARDER_CACHE": "c"}).images == catalogue()
+        assert catalogue().is_file()
+
+    def test_that_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "images.toml").touch()
+        environ = {"LARDER_CACHE": "c", "LARDER_IMAGES": str(tmp_path / "mine.toml")}
+        assert Settings.from_environ(tmp_path, environ).images == tmp_path / "mine.toml"

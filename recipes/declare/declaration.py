@@ -97,7 +97,7 @@ def _bytes_of(path: Path) -> bytes:
     except FileNotFoundError:
         raise DeclarationError(
             f"{shown(path)}: expected the declarations of the images here, found no such file",
-            hint="images.toml stands beside dodo.py; LARDER_IMAGES names another file",
+            hint="LARDER_IMAGES names it; without that the nearest images.toml upwards counts, else the catalogue",
         ) from None
     except OSError as error:
         raise DeclarationError(f"{shown(path)}: cannot be read: {error.strerror}") from None

@@ -9,12 +9,13 @@ from recipes.kinds import DERIVABLE
 from recipes.model import DEFAULT_COMPRESSION, DEFAULT_VHDX_SIZE, Image
 from recipes.settings import ARCH_ALIASES
 from recipes.units import format_size
+from recipes.wording import either, nearest
 
-from . import tomlpos, validate
+from . import tomlpos
 from .findings import table
 from .sources import SOURCE_KEYS, SourceReader
 from .urls import certain_kind, looks, urls
-from .validate import either, quoted
+from .validate import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ class ImageReader:
         """Say what is better than "unknown key" about a key of an image."""
         where = (*path, key)
         if isinstance(value, dict):
-            alias = ARCH_ALIASES.get(key.lower()) or validate.nearest(key.lower(), _ARCHES)
+            alias = ARCH_ALIASES.get(key.lower()) or nearest(key.lower(), _ARCHES)
             hint = f"write {alias}" if alias else f"expected {either(_ARCHES)}"
             self._wrong(where, f"unknown architecture; {hint}", key=True)
         elif key in SOURCE_KEYS:

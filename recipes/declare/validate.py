@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import date, datetime, time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recipes import resources
+from recipes.wording import either, nearest
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from jsonschema import ValidationError
 
@@ -37,11 +39,7 @@ class Problem(NamedTuple):
 
 def schema(name: str) -> bytes:
     """Return the text of ``schema/NAME.schema.json``."""
-    here = Path(__file__).parents[1]
-    file = f"{name}.schema.json"
-    # A wheel carries the folder as recipes/schema (pyproject.toml, force-include); a checkout has it beside recipes.
-    installed = here / "schema" / file
-    return (installed if installed.is_file() else here.parent / "schema" / file).read_bytes()
+    return resources.find(f"schema/{name}.schema.json").read_bytes()
 
 
 def problems(document: object, schema: bytes) -> Iterator[Problem]:
@@ -64,19 +62,6 @@ def quoted(value: object) -> str:
     # json writes true, false, numbers and strings as TOML does.
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 100 else f"{text[:96]} …"
-
-
-def either(choices: Iterable[str]) -> str:
-    """Return ``a, b or c``."""
-    *most, last = choices
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-def nearest(word: object, choices: Iterable[str]) -> str | None:
-    """Return the one of `choices` that `word` may have been meant to be."""
-    from difflib import get_close_matches
-
-    return next(iter(get_close_matches(str(word), choices, n=1)), None)
 
 
 def _in_words(error: ValidationError) -> Iterator[Problem]:

@@ -1,20 +1,26 @@
-"""What doit takes out of a command line before any command sees it: words with a ``=``, which become its variables.
+"""What of a command line is whose: doit's variables, the options of a run, those of a task.
 
-doit takes them wherever they stand. A path may have a ``=`` in it, and a misspelt option may be such a word: without it
-the rest of the command line means something else, at worst everything.
+doit takes words with a ``=`` for its variables wherever they stand, before any command sees them. A path may have a
+``=`` in it, and a misspelt option may be such a word: without it the rest of the command line means something else, at
+worst everything. And an option of the run that stands after a task it takes for the task's.
 """
 
 from __future__ import annotations
 
+import getopt
 from typing import TYPE_CHECKING
 
 from doit import doit_cmd
+from doit.cmdparse import CmdParse
 from doit.exceptions import InvalidCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from doit.cmdparse import CmdOption
+
+#: The options that ask how something is used.
+HELP = frozenset(("-h", "--help"))
 
 
 class _Variables(dict[str, str]):
@@ -68,6 +74,66 @@ def _takes_value(word: str, options: Iterable[CmdOption]) -> bool:
         if option.short and not word.startswith("--") and word[:1] == "-" and word[1:].endswith(option.short):
             return True
     return False
+
+
+def sorted_out(words: Sequence[str], run: Sequence[CmdOption], owned: Mapping[str, Sequence[CmdOption]]) -> list[str]:
+    """Return `words` with those options of the `run` in front that stand after tasks of larder's.
+
+    `owned` are the options of larder's own tasks, by the group that they are in. What stands after tasks of others is
+    theirs.
+    """
+    rest = _after_options(words, run)
+    front, kept = list(words[: len(words) - len(rest)]), list[str]()
+    own: Sequence[CmdOption] | None = None
+    left = list(rest)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            return [*front, *kept, word, *left]
+        if not _is_option(word):
+            own = owned.get(word.partition(":")[0])
+            kept.append(word)
+            continue
+        place = front if own is not None and not _option(word, own) and _option(word, run) else kept
+        place.append(word)
+        if left and "=" not in word and _takes_value(word, run if place is front else own or ()):
+            place.append(left.pop(0))
+    return [*front, *kept]
+
+
+def asked_about(words: Sequence[str], run: Sequence[CmdOption], owned: Mapping[str, object]) -> str | None:
+    """Return the word that a ``-h`` or ``--help`` in a run's command line is about, "" for the run as a whole.
+
+    None where larder is not asked: what stands after tasks of others is theirs.
+    """
+    rest = _after_options([word for word in words if word not in HELP], run)
+    about = next((word for word in rest if not _is_option(word)), "")
+    if HELP.isdisjoint(words) or (about and about.partition(":")[0] not in owned):
+        return None
+    return about
+
+
+def _after_options(words: Sequence[str], options: Iterable[CmdOption]) -> list[str]:
+    """Return what follows the options at the beginning of `words`; all of them where getopt would refuse one."""
+    parser = CmdParse(options)
+    try:
+        return getopt.getopt(list(words), parser.get_short(), parser.get_long())[1]
+    except getopt.GetoptError:
+        return list(words)
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
+
+
+def _option(word: str, options: Iterable[CmdOption]) -> bool:
+    """Say whether `word` is one of `options`, written out or by its letter."""
+    name = word.partition("=")[0]
+    return any(
+        name in (f"--{option.long}", f"--{option.inverse}")
+        or (option.short and not word.startswith("--") and word[1:2] == option.short)
+        for option in options
+    )
 
 
 def watch() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
-from doit.cmdparse import CmdOption
+from doit.cmdparse import CmdOption, CmdParseError
 from doit.exceptions import InvalidCommand
 from doit.runner import MThreadRunner
 
@@ -23,15 +23,18 @@ from recipes import interruption
 from recipes.cache import usage
 from recipes.derive import engine
 from recipes.errors import LarderError
-from recipes.kinds import KINDS
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.project import workspace
 
 from . import arguments
+from .commands import manual
 from .commands.command import INTERRUPTED
+from .commands.spoken import Parser, Spoken
+from .missing import unknown
 from .tasks.optional import OptionTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from queue import SimpleQueue
 
     from doit.task import Task
@@ -52,18 +55,35 @@ _FRESH = {
 }
 
 
-class Run(DoitRun):  # type: ignore[misc]
+class Run(Spoken, DoitRun):  # type: ignore[misc]
     """Run tasks."""
+
+    doc_purpose = "make what is named; `run` itself may be left out"
+    doc_usage = "[OPTION ...] [KIND:IMAGE | IMAGE | KIND | TASK ...]"
+    doc_description = """KIND:IMAGE makes one artifact, KIND that of every image, IMAGE what images.toml says of it, and
+no name what it has with prewarm = true. A pattern such as 'raw:debian-*' names what it matches."""
+    options_anywhere = False
 
     sel_tasks: list[str] | None
     cmd_options = (*DoitRun.cmd_options, _FRESH)
 
     def parse_execute(self, in_args: list[str]) -> int:
         """Read the command line and run it."""
+        groups = task_options()
         if any(map(arguments.is_variable, sys.argv)):
-            in_args = arguments.restored(in_args, sys.argv[1:], [*self.get_options(), *_task_options()])
-        status: int = super().parse_execute(in_args)
+            options = [*self.get_options(), *(option for group in groups.values() for option in group)]
+            in_args = arguments.restored(in_args, sys.argv[1:], options)
+        self._about = arguments.asked_about(in_args, self.get_options(), groups)
+        status: int = super().parse_execute(arguments.sorted_out(in_args, self.get_options(), groups))
         return status
+
+    def asks_for_help(self, in_args: Sequence[str]) -> bool:
+        """Say whether it is larder that is asked: tasks of others may have such options."""
+        return self._about is not None
+
+    def help(self) -> str:
+        """Return how the first task on the command line is used, or else the command itself."""
+        return (self._about and manual.of_word(self._about.partition(":")[0], self.bin_name)) or super().help()
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and run it."""
@@ -119,12 +139,12 @@ class Run(DoitRun):  # type: ignore[misc]
         return status
 
 
-def _task_options() -> Iterator[CmdOption]:
-    """Yield the options of tasks, which doit knows only once they are loaded."""
-    from .tasks import clone, lima, registry
-
-    for params in (clone.PARAMS, lima.PARAMS, registry.PARAMS):
-        yield from map(CmdOption, params)
+def task_options() -> dict[str, list[CmdOption]]:
+    """Return the options of larder's tasks by their groups; doit knows them only once tasks are loaded."""
+    found: dict[str, list[CmdOption]] = {kind: [] for kind in KINDS}
+    for act in manual.acts().values():
+        found[act.name] = [CmdOption(each) for each in act.params]
+    return found
 
 
 def require_usable(params: Mapping[str, Any]) -> None:
@@ -152,7 +172,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
         word = words.pop(0)
         task = tasks.get(word)
         after_option = bool(expanded) and expanded[-1].startswith("-")
-        if after_option:
+        if after_option or word.startswith("-"):
             expanded.append(word)
         elif isinstance(task, OptionTask):
             if word in expanded:
@@ -169,6 +189,8 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
                 expanded.append(each.name)
         elif word in KINDS and task is not None:
             expanded.extend(task.task_dep)
+        elif task is None and word in workspace.current().images:
+            expanded.extend(_declared(word))
         elif "*" in word:
             matching = [
                 name
@@ -176,14 +198,35 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
                 if fnmatchcase(name, word) and name not in KINDS and task.subtask_of not in _ACTS and name not in _ACTS
             ]
             if not matching:
-                raise InvalidCommand(f"no task matches {word!r}; `doit list` shows what there is")
+                raise InvalidCommand(f"no task matches {word!r}; `larder list` shows what there is")
             expanded.extend(matching)
         else:
             word = targets.get(word, word)
             if word not in tasks:
-                explain_missing(word)
+                raise unknown(word, tasks)
+            require_options(tasks[word], words)
             expanded.append(word)
     return expanded
+
+
+def _declared(name: str) -> list[str]:
+    """Return the tasks that `derive` in images.toml lists for an image."""
+    image = workspace.current().images[name]
+    if not image.derive:
+        possible = ", ".join(f"{kind}:{name}" for kind in DERIVABLE[image.kind])
+        raise InvalidCommand(f"images.toml asks for nothing of {name} (derive = []): name one of {possible}")
+    return [f"{kind}:{name}" for kind in image.derive]
+
+
+def require_options(task: Task, words: list[str]) -> None:
+    """Raise InvalidCommand where the options that follow a task are not its own; doit would show them as code."""
+    if words and words[0].startswith("-"):
+        params = [CmdOption(each) for each in (*task.params, *task.creator_params)]
+        try:
+            Parser(params, anywhere=False).parse_only(words)
+        except CmdParseError as error:
+            about = task.name if params else "run"
+            raise InvalidCommand(f"{task.name}: {error}; `larder help {about}` shows what there is") from None
 
 
 def wanted(named: dict[str, Task], tasks: dict[str, Task]) -> dict[str, set[str]]:
@@ -223,23 +266,6 @@ def _pushes(word: str, tasks: dict[str, Task]) -> list[OptionTask]:
     if not (pattern.startswith("push:") and "*" in pattern):
         return []
     return [task for task in tasks.values() if isinstance(task, OptionTask) and fnmatchcase(task.name, pattern)]
-
-
-def explain_missing(word: str) -> None:
-    """Raise InvalidCommand where `word` would be a task for another architecture, or for another kind of image."""
-    kind, colon, name = word.partition(":")
-    space = workspace.current()
-    if kind in ("push", "pull") and space.remote is None:
-        raise InvalidCommand(f'{kind} takes a registry, and images.toml declares none: [cache], registry = "HOST/PATH"')
-    if not colon or (kind not in KINDS and kind not in ("lima", "pull", *_ACTS)):
-        return
-    if name in space.images:
-        raise InvalidCommand(f"{name} is a {space.images[name].kind} image: {kind} cannot be derived from it")
-    if name in space.declaration.images:
-        others = " and ".join(space.declaration.images[name])
-        raise InvalidCommand(
-            f"{name} is not declared for {space.settings.arch}, only for {others}; LARDER_ARCH chooses"
-        )
 
 
 def _subjects(named: dict[str, Task]) -> Iterator[tuple[Image, str]]:

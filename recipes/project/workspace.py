@@ -127,7 +127,7 @@ def stop() -> None:
 
 
 def open_workspace(here: Path) -> Workspace:
-    """Open the workspace of the dodo.py in the folder `here`.
+    """Open the workspace of the project that the folder `here` is in, or of the catalogue where it is in none.
 
     What is wrong with images.toml or the environment goes to standard error as it is, and the process exits with 3:
     doit would prefix the first line, and editors could not jump to it.

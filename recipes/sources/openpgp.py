@@ -51,7 +51,7 @@ MAX_SIGNATURES = 16
 # Hash algorithms that collisions are known or within reach for: RFC 9580, section 9.5.
 _WEAK_HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
 
-_INSTALL = 'install Sequoia (pip install "larder[openpgp]") or gpgv (apt install gpgv, brew install gnupg)'
+_INSTALL = 'install Sequoia (pip install "larder-images[openpgp]") or gpgv (apt install gpgv, brew install gnupg)'
 
 
 def verify(document: bytes, signature: bytes | None, keyring: bytes, *, what: str) -> bytes:

@@ -134,7 +134,7 @@ def test_help_shows_the_next_command(rootfs: Project) -> None:
     assert "doit help KIND:IMAGE" in rootfs.ok("help")
     assert "KIND:IMAGE" in rootfs.ok("help", "path")
     unknown = rootfs.doit("help", "vhdx:b")
-    assert (unknown.status, unknown.err) == (3, "ERROR: there is no task vhdx:b; `doit list` shows them\n")
+    assert (unknown.status, unknown.err) == (3, "ERROR: vhdx:b: images.toml declares no image 'b'\n")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Forks:
         theirs.close()
 
     def run(self, words: list[str], folder: Path, environ: dict[str, str], timeout: float) -> tuple[int, str, str]:
-        """Run `doit` with `words`; return its status and what it printed."""
+        """Run a program, the first of `words`, with the others; return its status and what it printed."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, contextlib.ExitStack() as stack:
             request = json.dumps({"words": words, "folder": str(folder), "environ": environ}).encode()
             answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -73,8 +73,8 @@ _forks: Forks | None = None
 _lock = threading.Lock()
 
 
-def doit(words: list[str], folder: Path, environ: dict[str, str], timeout: float) -> tuple[int, str, str]:
-    """Run `doit` with `words` in `folder`; return its status, and what it printed to either stream."""
+def run(words: list[str], folder: Path, environ: dict[str, str], timeout: float) -> tuple[int, str, str]:
+    """Run `doit` or `larder`, the first of `words`, in `folder`; return its status and what it printed."""
     global _forks
     with _lock:
         if _forks is None:
@@ -102,13 +102,14 @@ def _child(request: dict[str, Any], streams: list[int]) -> NoReturn:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environ"])
-        sys.argv = ["doit", *request["words"]]
+        sys.argv = request["words"]
         sys.path[0] = os.path.dirname(sys.executable)  # noqa: PTH120
-        from doit.__main__ import main
+        from doit.__main__ import main as doit
+
+        from recipes.graph.program import main as larder
 
         try:
-            main()
-            status = 0
+            status = larder() if sys.argv[0] == "larder" else doit() or 0
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
     except BaseException:

@@ -16,6 +16,16 @@ from . import forks
 REPOSITORY = Path(__file__).parents[2]
 DOIT = Path(sys.executable).with_name("doit")
 MiB = 1 << 20
+#: A dodo.py of somebody's own, with a task that uses an artifact of the image `a`.
+OWN_DODO = """from recipes import tasks
+
+DOIT_CONFIG = tasks.use(globals())
+
+
+def task_use():
+    disk = tasks.path("raw:a")
+    return {"task_dep": ["raw:a"], "actions": [f"cp {disk} used"], "targets": ["used"], "uptodate": [True]}
+"""
 #: Seconds for one command.
 _TIMEOUT = 120
 
@@ -111,7 +121,7 @@ class Project:
         """Run `doit` in the project."""
         whole = {**self.environ, **environ}
         if not self.prefix and forks.serves(whole):
-            return Result(*forks.doit(list(arguments), self.folder, whole, _TIMEOUT))
+            return Result(*forks.run(["doit", *arguments], self.folder, whole, _TIMEOUT))
         return self.real(*arguments, **environ)
 
     def real(self, *arguments: str, **environ: str) -> Result:
@@ -130,6 +140,23 @@ class Project:
     def ok(self, *arguments: str, **environ: str) -> str:
         """Run `doit`, which must succeed; return what it printed."""
         result = self.doit(*arguments, **environ)
+        assert result.status == 0, result.out + result.err
+        return result.out
+
+    def larder(self, *words: str, folder: Path | None = None, **environ: str) -> Result:
+        """Run `larder`, in `folder` if it is given."""
+        whole, folder = {**self.environ, **environ}, folder or self.folder
+        if forks.serves(whole):
+            return Result(*forks.run(["larder", *words], folder, whole, _TIMEOUT))
+        program = [sys.executable, "-m", "recipes.graph.program"]
+        done = subprocess.run(
+            [*program, *words], cwd=folder, env=whole, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def larder_ok(self, *words: str, folder: Path | None = None, **environ: str) -> str:
+        """Run `larder`, which must succeed; return what it printed."""
+        result = self.larder(*words, folder=folder, **environ)
         assert result.status == 0, result.out + result.err
         return result.out
 

@@ -275,7 +275,7 @@ def test_neither_is_there(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     error = refused(LIST, signer.sign("alice"), signer.export("alice"), "nothing here can verify it")
     assert error.hint is not None
-    assert "larder[openpgp]" in error.hint
+    assert "larder-images[openpgp]" in error.hint
     assert "gpgv" in error.hint
 
 

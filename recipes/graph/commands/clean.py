@@ -12,7 +12,8 @@ from doit.exceptions import BaseFail
 from recipes.graph import arguments
 from recipes.project import workspace
 
-from .command import FAILED, INTERRUPTED
+from .command import INTERRUPTED
+from .spoken import FAILED, Spoken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     from doit.task import Task
 
 
-class Clean(DoitClean):  # type: ignore[misc]
+class Clean(Spoken, DoitClean):  # type: ignore[misc]
     """Delete what tasks made."""
+
+    doc_purpose = "delete an artifact from the cache"
+    doc_usage = "[KIND:IMAGE | KIND | TASK ...]"
+    doc_description = "Without a name: what images.toml has with prewarm = true, and what that is made from."
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and clean what is asked for."""

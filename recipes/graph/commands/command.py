@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_base import DoitCmdBase
-from doit.exceptions import InvalidCommand
 
 from recipes import interruption
 from recipes.console import tell
-from recipes.errors import LarderError
 from recipes.graph import arguments
 from recipes.project import workspace
+
+from .spoken import Spoken, require_larder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
     from recipes.project.workspace import Workspace
 
 JSON = {"name": "json", "long": "json", "type": bool, "default": False, "help": "for scripts: print JSON"}
-#: Exit status of a command that could be tried, and whose answer is no.
-FAILED = 1
 INTERRUPTED = interruption.STATUS
 
 
-class CacheCommand(DoitCmdBase):  # type: ignore[misc]
+class CacheCommand(Spoken, DoitCmdBase):  # type: ignore[misc]
     """A command on the cache of the project whose dodo.py doit finds."""
 
     def execute(self, params: Any, args: list[str]) -> int:
-        """Load the project and do what the command is for; a LarderError is its answer, and no traceback."""
+        """Load the project and do what the command is for."""
         arguments.watch()
         with interruption.heard(workspace.stop) as heard:
             try:
@@ -39,16 +37,12 @@ class CacheCommand(DoitCmdBase):  # type: ignore[misc]
             except KeyboardInterrupt:
                 heard.bid_farewell()
                 return INTERRUPTED
-            except LarderError as error:
-                tell(sys.stderr, f"{error}\n")
-                return FAILED
             return status
 
     def space(self) -> Workspace:
         """Return the workspace of the project."""
         self.dep_manager.close()
-        if not workspace.is_open():
-            raise InvalidCommand(f"`{self.name}` is larder's; this dodo.py is not")
+        require_larder(self.name)
         arguments.require_asked()
         return workspace.current()
 

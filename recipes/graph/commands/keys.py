@@ -15,7 +15,8 @@ from recipes.project import look, pins
 from recipes.units import format_size
 
 from . import plan
-from .command import FAILED, JSON, CacheCommand, aligned, show
+from .command import JSON, CacheCommand, aligned, show
+from .spoken import FAILED
 
 if TYPE_CHECKING:
     from recipes.cache.receipt import Receipt

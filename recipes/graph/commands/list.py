@@ -7,10 +7,13 @@ from typing import Any
 from doit.cmd_list import List as DoitList
 
 from .command import end_with_reader
+from .spoken import Spoken
 
 
-class List(DoitList):  # type: ignore[misc]
+class List(Spoken, DoitList):  # type: ignore[misc]
     """doit's list of tasks: two hundred lines, which often go to ``head``, or to a pager that is left early."""
+
+    doc_purpose = "show what can be made"
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Print the tasks."""

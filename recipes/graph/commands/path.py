@@ -7,6 +7,7 @@ from doit.exceptions import InvalidCommand
 from recipes.cache import usage
 from recipes.derive import engine
 from recipes.errors import StoreError
+from recipes.graph.missing import unknown
 from recipes.kinds import KINDS
 
 from .command import CacheCommand, show
@@ -32,7 +33,7 @@ The files are the cache's: clone them, do not write to them.
             kind, _, name = word.partition(":")
             image = space.images.get(name)
             if kind not in KINDS or image is None:
-                raise InvalidCommand(f"expected KIND:IMAGE as `doit list` shows them, got {word!r}")
+                raise unknown(word)
             entry = space.session.store.entry(image)
             if not engine.is_current(entry, kind, image, space.identity(image)):
                 raise StoreError(f"{word} is not in the cache, or out of date", hint=f"doit {word}")

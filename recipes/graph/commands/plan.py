@@ -7,10 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from doit.exceptions import InvalidCommand
-
 from recipes.console import console
-from recipes.graph.run import explain_missing
+from recipes.graph.missing import unknown
 from recipes.kinds import DERIVABLE
 from recipes.project import look
 from recipes.project import plan as facts
@@ -57,8 +55,7 @@ def selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:
         kind, colon, name = word.rpartition(":")
         image = space.images.get(name)
         if image is None or (colon and kind not in DERIVABLE[image.kind]):
-            explain_missing(word if colon else f"fetch:{word}")
-            raise InvalidCommand(f"expected IMAGE or KIND:IMAGE as `doit list` shows them, got {word!r}")
+            raise unknown(word)
         if kinds := {kind} if colon else look.asked_of(space, image):
             named.setdefault(name, set()).update(kinds)
     return named

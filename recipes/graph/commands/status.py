@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from doit.exceptions import InvalidCommand
 
+from recipes.graph.missing import undeclared
 from recipes.project import inventory
 from recipes.units import format_duration, format_size
 
@@ -40,7 +41,7 @@ conversion for each; "?" where the file system does not tell. A clone that was m
         known = set(space.declaration.images) | {entry.image for entry in space.session.store.entries()}
         for name in pos_args:
             if name not in known:
-                raise InvalidCommand(f"{name!r} is neither declared in {space.settings.images.name} nor in the cache")
+                raise InvalidCommand(f"{undeclared(name, space)}, and nothing of it is in the cache")
         found = inventory.rows(space, set(pos_args) or None)
         totals = inventory.totals(found)
         show(_status_json(space, found, totals) if json else _status_text(space, found, totals))

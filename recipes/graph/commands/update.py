@@ -10,10 +10,12 @@ from doit.exceptions import InvalidCommand
 from recipes import declare
 from recipes.console import console
 from recipes.errors import LarderError
+from recipes.graph.missing import undeclared
 from recipes.project import pins
 from recipes.reference import SCHEME
 
-from .command import FAILED, CacheCommand, show
+from .command import CacheCommand, show
+from .spoken import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -53,7 +55,7 @@ Fails where a list cannot be had or trusted; the other images are updated all th
         declaration = declare.loads(before, space.settings.images)
         for name in pos_args:
             if name not in declaration.images:
-                raise InvalidCommand(f"{name!r} is not declared in {space.settings.images.name}")
+                raise InvalidCommand(undeclared(name, space))
         if space.settings.offline:
             raise InvalidCommand("`doit update` asks upstream, and LARDER_OFFLINE is set: unset it")
         names = dict.fromkeys(pos_args or declaration.images)

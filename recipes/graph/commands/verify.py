@@ -14,11 +14,13 @@ from recipes.console import console
 from recipes.derive import repair as repairs
 from recipes.derive import verify
 from recipes.errors import Interrupted, LarderError, StoreError
+from recipes.graph.missing import undeclared
 from recipes.kinds import DERIVABLE
 from recipes.project import inventory
 from recipes.units import format_duration
 
-from .command import FAILED, JSON, CacheCommand, show
+from .command import JSON, CacheCommand, show
+from .spoken import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,7 +58,7 @@ damage remains.
         rows = [row for row in inventory.rows(space) if row.state not in ("missing", "partial")]
         for name in pos_args:
             if name not in space.declaration.images and not any(row.image == name for row in rows):
-                raise InvalidCommand(f"{name!r} is neither declared in {space.settings.images.name} nor in the cache")
+                raise InvalidCommand(f"{undeclared(name, space)}, and nothing of it is in the cache")
         progress = None if json else console(sys.stderr, space.stop)
         space.session.progress = progress or space.session.progress
         try:

@@ -6,9 +6,7 @@ a `file_dep`. The input of a derivation is a `setup` task: doit runs it only whe
 
 from __future__ import annotations
 
-import gc
 import inspect
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doit.exceptions import TaskFailed
@@ -17,7 +15,6 @@ from doit.tools import result_dep
 from recipes.derive import engine
 from recipes.errors import LarderError
 from recipes.graph.failure import failure
-from recipes.graph.report import Reporter
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.project import workspace
 from recipes.redact import shown
@@ -31,27 +28,6 @@ if TYPE_CHECKING:
 TaskDict = dict[str, Any]
 #: Actions report instead of printing, and doit's capture swaps sys.stdout under other threads' feet.
 _IO = {"capture": False}
-
-#: Objects that are made before those that are alive are looked through; 700 is Python's own.
-_GC_THRESHOLD = 50_000
-
-
-def configure(here: str) -> dict[str, Any]:
-    """Open the workspace of the dodo.py at `here` and return its DOIT_CONFIG."""
-    # A graph of thousands of tasks is no garbage, and to look through it over and over took a sixth of a no-op run.
-    gc.set_threshold(_GC_THRESHOLD)
-    space = workspace.open_workspace(Path(here).absolute().parent)
-    return {
-        "backend": "larder",
-        "dep_file": str(space.settings.cache / "doit.db"),
-        "default_tasks": [
-            f"{kind}:{image.name}" for image in space.images.values() if image.prewarm for kind in image.derive
-        ],
-        "par_type": "thread",
-        "reporter": Reporter,
-        "subtasks": True,
-        "verbosity": 2,
-    }
 
 
 class Current(result_dep):  # type: ignore[misc]

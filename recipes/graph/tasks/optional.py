@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from doit.cmdparse import CmdParseError
+from doit.cmdparse import CmdOption, CmdParseError
 from doit.exceptions import InvalidCommand, TaskFailed
 from doit.task import Task
 
 from recipes.errors import LarderError
+from recipes.graph.commands.spoken import plain
 from recipes.graph.failure import failure
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ class OptionTask(Task):  # type: ignore[misc]
         try:
             rest = super().init_options(args)
         except CmdParseError as error:
-            # doit adds how it would have parsed the rest.
-            what = str(error).partition(" (parsing options")[0]
-            raise InvalidCommand(f"{self.name}: {what}; `doit help {self.name}` shows the options") from None
+            what = plain(error, map(CmdOption, self.params))
+            raise InvalidCommand(f"{self.name}: {what}; `larder help {self.name}` shows them") from None
         if known:
             # doit returns None here, and forgets what else is selected.
             return args or []

@@ -260,8 +260,8 @@ class TestWhatRuns:
     @pytest.mark.parametrize(
         ("word", "said"),
         [
-            ("nope", "expected IMAGE or KIND:IMAGE"),
-            ("vhd:a", "expected IMAGE or KIND:IMAGE"),
+            ("nope", "nope: there is no such command, kind, image or task"),
+            ("vhdz:a", "vhdz:a: there is no kind vhdz; did you mean vhd"),
             ("raw:root", "root is a rootfs image"),
             ("arm", "not declared for x86_64, only for aarch64"),
             ("raw:arm", "not declared for x86_64, only for aarch64"),

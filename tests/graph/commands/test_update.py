@@ -488,7 +488,7 @@ class TestFailures:
         project.declare("a", disk("a"))
         result = project.doit("update", "b")
         assert result.status == 3
-        assert "'b' is not declared in images.toml" in result.err
+        assert "images.toml declares no image 'b'" in result.err
 
 
 def test_status_tells_what_was_found_outdated(

@@ -71,7 +71,7 @@ class TestDerives:
             (["clone:a", "--to", str(vm / "x"), "--size", "much"], "expected a size"),
             (["clone:a", "--to", str(vm / "x"), "--size", "1G", "--format", "fetch"], "not for fetch"),
             (["clone:a", "--to", str(vm / "x"), "--mode", "link"], "'hardlink'"),
-            (["clone:a", "--too", str(vm / "x")], "option --too not recognized; `doit help clone:a` shows"),
+            (["clone:a", "--too", str(vm / "x")], "there is no option --too; did you mean --to?"),
             (["clone:a", "--to", str(vm / "x"), "--mode", "hardlink"], "--format qcow2"),
             (["clone:a", "--to", str(vm / "x"), "--format", "vmdk"], "but as raw, qcow2, fetch"),
             (["clone:a", "--to", str(vm / "x"), "clone:a", "--to", str(vm / "y")], "named twice"),

@@ -57,7 +57,7 @@ def _xxhash64(name: str) -> Checksum:
     except ImportError:
         raise UnsupportedFeature(
             f"{name}: btrfs with xxhash64 checksums takes a package that is not installed",
-            hint="pip install 'larder[btrfs]', or pip install xxhash",
+            hint="pip install 'larder-images[btrfs]', or pip install xxhash",
         ) from None
     return _with(8, lambda data: xxh64_intdigest(data).to_bytes(8, "little"))
 

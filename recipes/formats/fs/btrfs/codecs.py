@@ -37,7 +37,7 @@ def require(codec: int, name: str) -> None:
         except ImportError:
             raise UnsupportedFeature(
                 f"{name}: btrfs with LZO compression takes a package that is not installed",
-                hint="pip install 'larder[btrfs]', or pip install lzallright",
+                hint="pip install 'larder-images[btrfs]', or pip install lzallright",
             ) from None
 
 

@@ -132,7 +132,7 @@ def test_a_package_that_is_not_there_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UnsupportedFeature, match="takes a package that is not installed") as caught:
         facts(image)
-    assert "larder[btrfs]" in str(caught.value)
+    assert "larder-images[btrfs]" in str(caught.value)
     assert package in str(caught.value)
 
 

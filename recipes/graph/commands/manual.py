@@ -1,0 +1,257 @@
+"""What `larder help` prints: the screen with everything on it, and a page for each command, kind and act."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from doit.cmdparse import CmdOption
+
+from recipes.kinds import DERIVABLE, KINDS
+from recipes.wording import either
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from recipes.model import Image
+
+_WIDTH = 79
+#: Columns of what stands before an explanation, on the screen and in a table of options.
+_NAME, _OPTION = 10, 24
+
+#: In a run of larder's tasks: what doit's options do, where its own words say less, or have another default.
+_OF_DOIT: Mapping[str, str] = {
+    "always": "make it again, whatever the cache holds",
+    "backend": "what keeps doit's records (default: larder)",
+    "continue": "go on with what does not depend on a failure",
+    "dep_file": "where doit's records are (default: doit.db in the cache)",
+    "auto_delayed_regex": "take every target for one of any task that is created later",
+    "check_file_uptodate": "how files of your own tasks are compared: md5 or timestamp (default: md5)",
+    "cwdPath": "go to this folder for dodo.py's tasks (default: the folder that it is in)",
+    "dodoFile": "tasks of this file (default: dodo.py, where there is one)",
+    "failure_verbosity": "show again what failed tasks of your own printed: 1 their errors, 2 all (default: 0)",
+    "num_process": "so many images at once (default: 0, one after the other)",
+    "outfile": "write what the run says into this file",
+    "pdb": "open Python's debugger where something fails",
+    "seek_file": "look for dodo.py in the folders above too",
+    "single": "only what is named, not what it depends on",
+    "par_type": "how tasks run at once (default: thread)",
+    "reporter": "what the run says: console, json and zero are doit's (default: larder's)",
+    "verbosity": "what tasks of your own may print: 0 nothing, 1 errors, 2 all (default: 2)",
+}
+#: Sections of options that every command has, in the order that they are shown in.
+_SECTIONS: Mapping[str, str] = {
+    "": "Options",
+    "larder": "Options of larder",
+    "task loader": "Options of doit",
+    "DB backend": "Options of doit",
+    "doit core": "Options of doit",
+}
+
+
+class Act(NamedTuple):
+    """Something that is done with artifacts of an image, by a task of its name."""
+
+    name: str
+    purpose: str
+    usage: str
+    text: str
+    params: tuple[dict[str, Any], ...] = ()
+    examples: tuple[str, ...] = ()
+
+
+def acts() -> dict[str, Act]:
+    """Return what there is besides kinds that takes an image, by name."""
+    from recipes.graph.tasks import clone, lima, registry
+
+    found = (
+        Act(
+            "clone",
+            "an instance's own copy of an artifact",
+            "clone:IMAGE --to PATH [OPTION ...]",
+            "Makes the artifact where it is not there, and then the copy: by a reflink where the file system has them, "
+            "else by a copy that keeps the holes. The cached file stays as it is.",
+            clone.PARAMS,
+            (
+                "clone:ubuntu-24.04 --to vm/disk.raw --size 40G",
+                "clone:ubuntu-24.04 --to vm/disk.qcow2 --format qcow2",
+            ),
+        ),
+        Act(
+            "lima",
+            "the image in Lima's own download cache",
+            "lima:IMAGE [OPTION ...]",
+            "Puts the image where limactl looks for downloads, under every url of the declaration.",
+            lima.PARAMS,
+            ("lima:ubuntu-24.04", "lima:ubuntu-24.04 --template"),
+        ),
+        Act(
+            "push",
+            "artifacts to the registry that images.toml names",
+            "push:IMAGE [OPTION ...]",
+            'Shares artifacts through the OCI registry of [cache], registry = "HOST/PATH". Credentials are docker\'s.',
+            registry.PARAMS,
+            ("push:ubuntu-24.04 --kind raw",),
+        ),
+        Act(
+            "pull",
+            "what that registry has, in place of making it",
+            "pull:IMAGE",
+            "Every run pulls by itself what it lacks; this asks for what `derive` lists.",
+        ),
+        Act(
+            "resolve",
+            "what upstream serves of an image now: url, digest, size",
+            "resolve:IMAGE",
+            "Every run does it for what it makes. Upstream's list is asked for at most once an hour, unless --fresh.",
+        ),
+    )
+    return {act.name: act for act in found}
+
+
+# The screen ---------------------------------------------------------------------------------------------------------
+
+_HEAD = """\
+larder {version}: disk images for virtual machines and containers, converted once, cached, cloned.
+
+  larder KIND:IMAGE ...   make an artifact and keep it      larder IMAGE   what images.toml says of it
+  larder COMMAND ...      look at the cache, tidy it        larder         all with prewarm = true
+"""
+_TAIL = """\
+Options: --arch ARCH, --cache DIR, --images FILE, --offline; of a run: -n 4 at once, -c go on, -a anew.
+Examples
+  larder raw:demo
+  larder clone:ubuntu-24.04 --to vm/disk.raw --size 40G
+  larder init ubuntu-24.04 debian-13
+`larder help WORD` says all about a kind or a command, `larder help KIND:IMAGE` what to do with an artifact."""
+#: The commands, the most wanted first; others follow by name.
+_FIRST = ("list", "init", "add", "remove", "search", "status", "plan", "path", "verify", "prune", "update", "keys")
+
+#: Those that work, and are for whoever writes a dodo.py, or on the screen otherwise.
+_UNSEEN = ("dumpdb", "help", "reset-dep", "run", "strace", "tabcompletion")
+
+
+def screen(commands: Mapping[str, Any], version: str) -> str:
+    """Return larder's own help, which fits on one screen; `commands` are classes by name."""
+    lines = [_HEAD.format(version=version), "Kinds"]
+    lines += [_row(kind, _small(row.group)) for kind, row in KINDS.items()]
+    lines += [_row(act.name, act.purpose) for act in acts().values() if act.name in ("clone", "lima", "push")]
+    lines += ["", "Commands"]
+    shown = [name for name in _FIRST if name in commands]
+    shown += sorted(commands.keys() - {*shown, *_UNSEEN})
+    lines += [_row(name, commands[name].doc_purpose) for name in shown]
+    return "\n".join([*lines, "", _TAIL])
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<{_NAME}} {text}"
+
+
+def _small(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].removesuffix(".")
+
+
+# Pages --------------------------------------------------------------------------------------------------------------
+
+
+def of_command(command: Any) -> str:
+    """Return the page of a command."""
+    usage = " ".join(filter(None, (command.bin_name, command.name, command.doc_usage)))
+    lines = [usage, "", *_wrapped(_sentence(command.doc_purpose))]
+    if command.doc_description:
+        lines += ["", *_paragraphs(command.doc_description)]
+    return "\n".join([*lines, *options(command.cmdparser.options, mine=command.name)])
+
+
+def of_word(word: str, program: str) -> str | None:
+    """Return the page of a kind or an act; None where `word` is neither."""
+    if word in KINDS:
+        return of_kind(word, program)
+    act = acts().get(word)
+    return of_act(act, program) if act else None
+
+
+def of_kind(kind: str, program: str) -> str:
+    """Return the page of a kind of artifact."""
+    row = KINDS[kind]
+    lines = [f"{program} {kind}:IMAGE ...", "", *_wrapped(row.group)]
+    lines += [f"  of a {_IMAGES[image]}: {_origin(kind, made)}" for image, made in _made_from(kind)]
+    lines += ["", *row.clients.format(path="PATH", image="IMAGE", reference="localhost/IMAGE").strip("\n").split("\n")]
+    lines += ["", f"PATH is what `{program} path {kind}:IMAGE` prints. `{program} {kind}` makes it of every image."]
+    lines += [f"`{program} help run` has the options of a run."]
+    return "\n".join(lines)
+
+
+_IMAGES: Mapping[str, str] = {"disk": "disk image", "rootfs": "tarball", "oci": "container image"}
+
+
+def _made_from(kind: str) -> Iterator[tuple[str, str | None]]:
+    for image, kinds in DERIVABLE.items():
+        if kind in kinds:
+            yield image, kinds[kind]
+
+
+def _origin(kind: str, made_from: str | None) -> str:
+    return f"made from its {made_from}" if made_from else "what is downloaded"
+
+
+def of_image(image: Image, program: str) -> str:
+    """Return the page of an image."""
+    kinds = list(DERIVABLE[image.kind])
+    lines = [f"{program} {image.name}", ""]
+    lines += [f"{image.title or image.name}, a {_IMAGES[image.kind]} for {image.arch}."]
+    asked = " ".join(f"{kind}:{image.name}" for kind in image.derive)
+    lines += [f"Makes {asked}, as images.toml says." if asked else "images.toml asks for nothing of it."]
+    lines += ["", "What can be made of it", *_wrapped("  " + " ".join(f"{kind}:{image.name}" for kind in kinds))]
+    return "\n".join(lines)
+
+
+def of_act(act: Act, program: str) -> str:
+    """Return the page of an act."""
+    lines = [f"{program} {act.usage}", "", *_wrapped(_sentence(act.purpose)), "", *_wrapped(act.text)]
+    lines += options(map(CmdOption, act.params), mine=act.name)
+    if act.examples:
+        lines += ["", "Examples", *(f"  {program} {each}" for each in act.examples)]
+    return "\n".join(lines)
+
+
+def options(found: Iterable[CmdOption], mine: str) -> list[str]:
+    """Return the table of options, those of the command `mine` first."""
+    tables: dict[str, list[str]] = {title: [] for title in _SECTIONS.values()}
+    for option in found:
+        if option.short or option.long:
+            section = "" if option.section == mine else option.section
+            tables[_SECTIONS.get(section, "Options of doit")] += _option(option)
+    return [line for title, lines in tables.items() if lines for line in ("", title, *lines)]
+
+
+def _option(option: CmdOption) -> list[str]:
+    text = _OF_DOIT.get(option.name) or " ".join((option.help % {"default": option.default}).split())
+    if option.choices and not all(name in text for name in map(str, option.choices)):
+        text += f": {either(map(str, option.choices))}"
+    if isinstance(option.default, (str, int)) and option.default not in ("", False) and "default" not in text:
+        text += f" (default: {option.default})"
+    names = option.help_param()
+    lines = textwrap.wrap(text, _WIDTH - _OPTION - 4)
+    if len(names) > _OPTION:
+        return [f"  {names}", *(f"  {'':<{_OPTION}}  {line}" for line in lines)]
+    first, *rest = lines or [""]
+    return [f"  {names:<{_OPTION}}  {first}".rstrip(), *(f"  {'':<{_OPTION}}  {line}" for line in rest)]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH)
+
+
+def _paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of `text`, each wrapped; lines that are indented stay as they are."""
+    lines: list[str] = []
+    for paragraph in text.strip("\n").split("\n\n"):
+        own = paragraph.split("\n")
+        lines += own if any(line.startswith(" ") for line in own) else _wrapped(" ".join(own))
+        lines.append("")
+    return lines[:-1]

@@ -1,0 +1,87 @@
+"""What `pip install` leaves on a fresh machine: the wheel in a virtual environment of its own, and an empty HOME."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytest.importorskip("hatchling")
+
+
+class Machine:
+    """A user with an empty home, in an empty folder with a space in its name."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.home = folder / "home"
+        self.folder = folder / "an empty folder"
+        self.programs = programs
+        self.home.mkdir()
+        self.folder.mkdir()
+        kept = ("LANG", "LC_ALL", "TMPDIR")
+        self.environ = {
+            **{name: os.environ[name] for name in kept if name in os.environ},
+            "HOME": str(self.home),
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def run(self, *words: str, folder: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as the user would."""
+        return subprocess.run(
+            [self.programs / words[0], *words[1:]],
+            cwd=folder or self.folder,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    def ok(self, *words: str, folder: Path | None = None, **environ: str) -> str:
+        """Run a program, which must succeed and complain of nothing; return what it printed."""
+        done = self.run(*words, folder=folder, **environ)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel, install it, and return the folder of its programs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = folder.glob("larder_images-*.whl")
+    machine = folder / "machine"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", machine], check=True)
+    python = machine / "bin" / "python"
+    install = [*pip, "--python", str(python), "install", "--no-deps", "--no-index", "--no-compile", str(wheel)]
+    subprocess.run(install, check=True)
+    # What larder depends on is taken from here, behind what was installed. A path in a .pth counts without the .pth
+    # files in it, so the checkout that is installed here stays out of it.
+    (site,) = machine.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    # A program of its own, as the entry points in the dependencies' folder say it.
+    (machine / "bin" / "doit").write_text(f"#!{python}\nfrom doit.__main__ import main\nmain()\n")
+    (machine / "bin" / "doit").chmod(0o755)
+    asked = [str(python), "-c", "import recipes; print(recipes.__file__)"]
+    assert str(site) in subprocess.run(asked, cwd=machine, capture_output=True, text=True, check=True).stdout
+    return machine / "bin"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, programs: Path) -> Machine:
+    return Machine(tmp_path, programs)
+
+
+def test_the_catalogue_is_there(machine: Machine) -> None:
+    assert "raw:ubuntu-24.04" in machine.ok("larder", "list", "-q", "--all").split()
+    assert machine.ok("larder", "--version").startswith("larder ")
+    assert "larder raw:demo" in machine.ok("larder", "-h")
+    assert not list(machine.folder.iterdir())
+    assert [path.name for path in machine.home.iterdir()] == [".cache"]

@@ -21,10 +21,10 @@ class Row(NamedTuple):
     file: str
     #: By kind of image: the kind that it is made from, None for what is downloaded. An image of another kind has none.
     made_from: Mapping[Kind, str | None]
-    #: For `doit list`: of one image, {title} being the image's, and of all.
+    #: For `larder list`: of one image, {title} being the image's, and of all.
     doc: str
     group: str
-    #: For `doit help KIND:IMAGE`: {path} is where it is, {image} its image, {reference} what clients call an OCI image.
+    #: For `larder help KIND:IMAGE`: {path} is where it is, {image} its image, {reference} what clients call it in OCI.
     clients: str
     #: What tells its size before it is there; None for what is known once the files were read.
     size: Literal["wrapper", "content", "disk"] | None = None
@@ -52,7 +52,7 @@ _ROWS = (
         clients="""
 The original, as upstream serves it: {path}
 
-  doit clone:{image} --format fetch --to FILE
+  larder clone:{image} --format fetch --to FILE
 """,
         size="wrapper",
         is_compressed=True,
@@ -66,7 +66,7 @@ The original, as upstream serves it: {path}
         clients="""
 The original without its outer compression: {path}
 
-  doit clone:{image} --format content --to FILE
+  larder clone:{image} --format content --to FILE
 """,
         size="content",
     ),
@@ -80,10 +80,10 @@ The original without its outer compression: {path}
 A sparse RAW disk: {path}
 Clone it, do not write to it: the cache hands it out again.
 
-  a disk of its own       doit clone:{image} --to vm/disk.raw --size 40G
-  an overlay, for QEMU    doit clone:{image} --format qcow2 --to vm/disk.qcow2
-  Lima                    doit lima:{image}
-                          doit lima:{image} --template
+  a disk of its own       larder clone:{image} --to vm/disk.raw --size 40G
+  an overlay, for QEMU    larder clone:{image} --format qcow2 --to vm/disk.qcow2
+  Lima                    larder lima:{image}
+                          larder lima:{image} --template
 """,
         size="disk",
         is_sparse=True,
@@ -119,7 +119,7 @@ ext4 in a dynamic VHDX: {path}
 A distribution that runs writes to its disk, and `wsl --unregister` deletes it. So clone it first; only `--import --vhd`
 makes its own copy.
 
-  WSL2, in place    doit clone:{image} --format vhdx --to DIR/ext4.vhdx
+  WSL2, in place    larder clone:{image} --format vhdx --to DIR/ext4.vhdx
                     wsl.exe --import-in-place {image} "$(wslpath -w DIR/ext4.vhdx)"
   WSL2, copied      wsl.exe --import {image} DIR "$(wslpath -w {path})" --vhd
 

@@ -1,7 +1,7 @@
 """When an artifact was last used: the mtime of a mark beside it, ``KIND.used``.
 
 A mark of our own, since the access time of the artifact says nothing: most systems mount with relatime or noatime,
-backups and `doit verify` read without using, and a clone by reflink uses without reading. It is written without the
+backups and `larder verify` read without using, and a clone by reflink uses without reading. It is written without the
 entry's lock.
 """
 

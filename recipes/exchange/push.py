@@ -173,7 +173,7 @@ class _Job:
             if found != layer.digest:
                 raise StoreError(
                     f"{self.label}: {path}: expected {layer.digest}, found {found}",
-                    hint=f"`doit verify --repair {self.receipt.image}` rebuilds it",
+                    hint=f"`larder verify --repair {self.receipt.image}` rebuilds it",
                 ) from None
             raise
         return layer, size

@@ -166,7 +166,7 @@ def template(locations: Iterable[tuple[str, Digest | None]], arch: str) -> str:
             lines.append(f"  digest: {json.dumps(str(digest))}")
         else:
             lines.append(
-                "  # no digest: Lima would hash the whole disk for each instance; `doit verify` hashes its data"
+                "  # no digest: Lima would hash the whole disk for each instance; `larder verify` hashes its data"
             )
     return "\n".join(lines)
 

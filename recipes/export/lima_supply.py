@@ -40,7 +40,7 @@ def misses(image: Image, identity: Identity, cache: Path) -> tuple[str, ...]:
     if not urls:
         raise StoreError(
             f"Lima caches what it downloads with http, and {shown(identity.urls[0])} is not",
-            hint=f"doit lima:{image.name} --template prints what to write into a Lima template instead",
+            hint=f"larder lima:{image.name} --template prints what to write into a Lima template instead",
         )
     return tuple(url for url in urls if not lima.is_hit(lima.entry_of(cache, url), identity.digest, identity.size))
 

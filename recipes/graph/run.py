@@ -113,7 +113,7 @@ no name what it has with prewarm = true. A pattern such as 'raw:debian-*' names 
         tasks = {task.name: task for task in self.task_list}
         if not self.sel_tasks:
             images = workspace.current().settings.images.name
-            raise InvalidCommand(f"no image in {images} has prewarm = true: name a task, `doit list` shows them")
+            raise InvalidCommand(f"no image in {images} has prewarm = true: name a task, `larder list` shows them")
         self.sel_tasks = expand(self.sel_tasks, tasks)
         named = {name: tasks[name] for name in self.sel_tasks if name in tasks}
         session = workspace.current().session
@@ -181,7 +181,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
             words = task.init_options(words)
             expanded.append(word)
         elif word == "clone" or (word.startswith("clone:") and "*" in word):
-            raise InvalidCommand("a clone is of one image: doit clone:NAME --to PATH")
+            raise InvalidCommand("a clone is of one image: larder clone:NAME --to PATH")
         elif pushes := _pushes(word, tasks):
             rest = words
             for each in pushes:

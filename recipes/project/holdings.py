@@ -1,4 +1,4 @@
-"""What the cache holds, and what each file is to the projects that share it: the facts behind `doit prune`."""
+"""What the cache holds, and what each file is to the projects that share it: the facts behind `larder prune`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the cache beside what is declared: the facts behind `doit status`."""
+"""What is in the cache beside what is declared: the facts behind `larder status`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Totals:
 def rows(space: Workspace, names: set[str] | None = None) -> list[Row]:
     """Return a row for every artifact that is there or asked for, of the images `names` or of all.
 
-    Counted is what every project that shares the cache declares, as `doit prune` counts it; but of what is missing,
+    Counted is what every project that shares the cache declares, as `larder prune` counts it; but of what is missing,
     only what this project asks for.
     """
     everybodys = look.everybodys(space, strict=False)

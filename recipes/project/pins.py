@@ -1,4 +1,4 @@
-"""The lists that images follow, and the pins that they lead to: the facts behind `doit update`."""
+"""The lists that images follow, and the pins that they lead to: the facts behind `larder update`."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def is_outdated(space: Workspace, image: Image) -> bool:
             return False
         return repin.repinned(image.source, image.arch, space.lists.read(ref)).digest != image.source.digest
     except LarderError:
-        # The list was never asked for, or does not name the image: `doit update` says so.
+        # The list was never asked for, or does not name the image: `larder update` says so.
         return False
 
 
@@ -191,7 +191,7 @@ def replace(path: Path, before: bytes, after: bytes) -> None:
         files.write(draft, after)
         shutil.copymode(path, draft)
         if path.read_bytes() != before:
-            raise LarderError(f"{declare.shown(path)} was changed meanwhile", hint="run `doit update` again")
+            raise LarderError(f"{declare.shown(path)} was changed meanwhile", hint="run `larder update` again")
         draft.replace(path)
     except OSError as error:
         raise LarderError(f"cannot write {declare.shown(path)}: {error.strerror}") from error

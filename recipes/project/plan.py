@@ -1,4 +1,4 @@
-"""What would run, and the sizes that are known before any of it does: the facts behind `doit plan`.
+"""What would run, and the sizes that are known before any of it does: the facts behind `larder plan`.
 
 A size comes from what knows it at the least price: a receipt in the cache, the declaration or its list, and a few bytes
 of the wrapper, read where it is. Nothing is written but checksum lists.

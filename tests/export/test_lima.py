@@ -301,5 +301,5 @@ def test_a_template_is_yaml_that_lima_reads() -> None:
         f'  digest: "{digest(b"")}"',
         '- location: "/cache/a \\"b\\"/disk.raw"',
         '  arch: "x86_64"',
-        "  # no digest: Lima would hash the whole disk for each instance; `doit verify` hashes its data",
+        "  # no digest: Lima would hash the whole disk for each instance; `larder verify` hashes its data",
     ]

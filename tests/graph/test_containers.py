@@ -131,7 +131,7 @@ def test_help_shows_the_next_command(rootfs: Project) -> None:
     path = rootfs.entry("a") / "oci.tar"
     assert f"podman load -i {path}\n" in rootfs.ok("help", "oci:a")
     assert "wsl.exe --import-in-place a " in rootfs.ok("help", "vhdx:a")
-    assert "doit help KIND:IMAGE" in rootfs.ok("help")
+    assert "larder help KIND:IMAGE" in rootfs.ok("help")
     assert "KIND:IMAGE" in rootfs.ok("help", "path")
     unknown = rootfs.doit("help", "vhdx:b")
     assert (unknown.status, unknown.err) == (3, "ERROR: vhdx:b: images.toml declares no image 'b'\n")

@@ -1,4 +1,4 @@
-"""`doit clean`: doit's own, which says so and fails where something could not be deleted."""
+"""`larder clean`: doit's own, which says so and fails where something could not be deleted."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _USAGE = """
 larder
-  doit help KIND:IMAGE   the next command for each client, for example `doit help vhdx:debian-12`
+  larder help KIND:IMAGE   the next command for each client, for example `larder help vhdx:debian-12`
 """
 
 

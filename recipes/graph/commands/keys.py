@@ -1,4 +1,4 @@
-"""`doit keys`: what a CI system stores artifacts under, and which files those are."""
+"""`larder keys`: what a CI system stores artifacts under, and which files those are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Keys(CacheCommand):
-    """`doit keys`."""
+    """`larder keys`."""
 
     doc_purpose = "print cache keys and paths, for CI"
     doc_usage = "[IMAGE | KIND:IMAGE ...]"

@@ -1,4 +1,4 @@
-"""`doit list`: doit's own, which nobody need read to its end."""
+"""`larder list`: doit's own, which nobody need read to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`doit path`: where an artifact is."""
+"""`larder path`: where an artifact is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .command import CacheCommand, show
 
 
 class Path(CacheCommand):
-    """`doit path KIND:NAME`."""
+    """`larder path KIND:NAME`."""
 
     doc_purpose = "print where an artifact is, for scripts"
     doc_usage = "KIND:IMAGE ..."
@@ -36,7 +36,7 @@ The files are the cache's: clone them, do not write to them.
                 raise unknown(word)
             entry = space.session.store.entry(image)
             if not engine.is_current(entry, kind, image, space.identity(image)):
-                raise StoreError(f"{word} is not in the cache, or out of date", hint=f"doit {word}")
+                raise StoreError(f"{word} is not in the cache, or out of date", hint=f"larder {word}")
             usage.record(entry, kind)
             paths.append(str(entry.artifact(kind)))
         show("\n".join(paths))

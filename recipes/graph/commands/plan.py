@@ -1,4 +1,4 @@
-"""`doit plan`: what would run, and the sizes that are known before any of it does."""
+"""`larder plan`: what would run, and the sizes that are known before any of it does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Plan(CacheCommand):
-    """`doit plan`."""
+    """`larder plan`."""
 
     doc_purpose = "show what would run, and the sizes that are known up front"
     doc_usage = "[IMAGE | KIND:IMAGE ...]"

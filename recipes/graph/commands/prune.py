@@ -1,4 +1,4 @@
-"""`doit prune`: the cache, rid of what nobody needs."""
+"""`larder prune`: the cache, rid of what nobody needs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _MAX_SIZE = {
 
 
 class Prune(CacheCommand):
-    """`doit prune`."""
+    """`larder prune`."""
 
     doc_purpose = "delete what nobody needs from the cache"
     doc_usage = ""

@@ -1,4 +1,4 @@
-"""`doit status`: what is cached, stale and missing."""
+"""`larder status`: what is cached, stale and missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Status(CacheCommand):
-    """`doit status`."""
+    """`larder status`."""
 
     doc_purpose = "show what is cached, stale and missing"
     doc_usage = "[IMAGE ...]"
@@ -87,7 +87,7 @@ def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
         summary += f"; clones save {format_size(totals.saved)}"
     lines.append(summary)
     if outdated := dict.fromkeys(row.image for row in found if row.outdated):
-        lines.append(f"upstream has newer than is pinned, `doit update` re-pins: {', '.join(outdated)}")
+        lines.append(f"upstream has newer than is pinned, `larder update` re-pins: {', '.join(outdated)}")
     return "\n".join(lines)
 
 

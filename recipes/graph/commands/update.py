@@ -1,4 +1,4 @@
-"""`doit update`: pins in images.toml, brought to what upstream serves."""
+"""`larder update`: pins in images.toml, brought to what upstream serves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CHECK = {
 
 
 class Update(CacheCommand):
-    """`doit update`."""
+    """`larder update`."""
 
     doc_purpose = "re-pin images to what upstream serves now"
     doc_usage = "[IMAGE ...]"
@@ -57,7 +57,7 @@ Fails where a list cannot be had or trusted; the other images are updated all th
             if name not in declaration.images:
                 raise InvalidCommand(undeclared(name, space))
         if space.settings.offline:
-            raise InvalidCommand("`doit update` asks upstream, and LARDER_OFFLINE is set: unset it")
+            raise InvalidCommand("`larder update` asks upstream, and LARDER_OFFLINE is set: unset it")
         names = dict.fromkeys(pos_args or declaration.images)
         images = [image for name in names for image in declaration.images[name].values()]
         progress = console(sys.stderr, space.stop)

@@ -1,4 +1,4 @@
-"""`doit verify`: the bytes of what is cached, held against its receipts, and what is damaged rebuilt."""
+"""`larder verify`: the bytes of what is cached, held against its receipts, and what is damaged rebuilt."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _REPAIR = {
 
 
 class Verify(CacheCommand):
-    """`doit verify`."""
+    """`larder verify`."""
 
     doc_purpose = "re-hash what is cached, name what is damaged, repair it"
     doc_usage = "[IMAGE ...]"
@@ -156,7 +156,7 @@ def _declared(space: Workspace, row: Row) -> Image:
         if image.arch == row.arch and row.kind in DERIVABLE[image.kind]:
             return image
     raise StoreError(
-        f"{space.settings.images.name} does not declare it any more", hint="`doit prune` deletes what is not declared"
+        f"{space.settings.images.name} does not declare it any more", hint="`larder prune` deletes what is not declared"
     )
 
 

@@ -1,4 +1,4 @@
-"""`doit clone:NAME --to PATH`: an instance's own copy of an artifact, which is derived first where it is not there."""
+"""`larder clone:NAME --to PATH`: an instance's own copy of an artifact, which is derived first if it is not there."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class CloneTask(OptionTask):
     def read(self, options: dict[str, Any]) -> tuple[str, ...]:
         """Find out what is to be cloned, as what, and where to."""
         if not options["to"]:
-            raise StoreError("it has to be said where the clone goes", hint=f"doit {self.name} --to PATH")
+            raise StoreError("it has to be said where the clone goes", hint=f"larder {self.name} --to PATH")
         possible = clone.formats(self.image.kind)
         form = options["format"] or possible[0]
         if form not in possible:
@@ -127,7 +127,7 @@ def _size(text: str) -> int | None:
 
 
 def task_clone() -> Iterator[dict[str, Any] | CloneTask]:
-    """Artifacts for instances: doit clone:NAME --to PATH."""
+    """Artifacts for instances: larder clone:NAME --to PATH."""
     yield {"basename": "clone", "name": None, "doc": task_clone.__doc__}
     for image in workspace.current().images.values():
         yield CloneTask(image)

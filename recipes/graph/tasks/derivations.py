@@ -57,7 +57,7 @@ class Current(result_dep):  # type: ignore[misc]
             return False
 
     def __repr__(self) -> str:
-        """Explain the answer; `doit info` prints this."""
+        """Explain the answer; `larder info` prints this."""
         return f"the cache has no intact {self.kind} of what resolve:{self.name} says"
 
 

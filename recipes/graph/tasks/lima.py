@@ -1,4 +1,4 @@
-"""`doit lima:NAME`: an image in Lima's own download cache, as limactl would have put it there."""
+"""`larder lima:NAME`: an image in Lima's own download cache, as limactl would have put it there."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class PushTask(OptionTask):
                 raise StoreError(f"a {self.image.kind} image has no {kind}, but {', '.join(possible)}")
         kinds = set(options["kind"]) or asked_of(workspace.current(), self.image)
         if not kinds:
-            raise StoreError("nothing is asked for of it", hint=f"doit {self.name} --kind KIND")
+            raise StoreError("nothing is asked for of it", hint=f"larder {self.name} --kind KIND")
         return tuple(kind for kind in possible if kind in kinds)
 
     def act(self) -> None:
@@ -163,7 +163,7 @@ def _twins(space: Workspace, image: Image, kind: str, key: str) -> list[str]:
 
 
 def task_push() -> Iterator[dict[str, Any] | PushTask] | None:
-    """What is asked for of each image, in the registry: doit push:NAME."""
+    """What is asked for of each image, in the registry: larder push:NAME."""
     space = workspace.current()
     return _pushes(space) if space.remote else None
 

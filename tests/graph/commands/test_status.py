@@ -100,7 +100,7 @@ class TestPath:
         result = project.doit("path", "raw:a")
         assert result.status == 1
         assert result.out == ""
-        assert "doit raw:a" in result.err
+        assert "larder raw:a" in result.err
 
     def test_of_what_cannot_be(self, project: Project) -> None:
         project.declare("a", disk("a"))

@@ -1,4 +1,4 @@
-"""`doit update` through the real `doit` program: what it pins, and that it touches nothing else."""
+"""`larder update` through the real `doit` program: what it pins, and that it touches nothing else."""
 
 from __future__ import annotations
 
@@ -482,7 +482,7 @@ class TestFailures:
         )
         result = project.doit("update", LARDER_OFFLINE="1")
         assert result.status == 3
-        assert "`doit update` asks upstream, and LARDER_OFFLINE is set" in result.err
+        assert "`larder update` asks upstream, and LARDER_OFFLINE is set" in result.err
 
     def test_an_unknown_image(self, project: Project) -> None:
         project.declare("a", disk("a"))
@@ -512,7 +512,7 @@ def test_status_tells_what_was_found_outdated(
         "a": ("current", True),
         "fixed": ("current", False),
     }
-    assert "upstream has newer than is pinned, `doit update` re-pins: a\n" in project.ok("status")
+    assert "upstream has newer than is pinned, `larder update` re-pins: a\n" in project.ok("status")
 
 
 def test_a_list_is_asked_for_once(project: Project, upstream: Upstream, declare: Callable[[str], None]) -> None:

@@ -64,8 +64,8 @@ class TestDerives:
         project.declare("a", disk("a"))
         (vm / "there").write_bytes(b"precious")
         for words, message in (
-            (["clone:a"], "doit clone:a --to PATH"),
-            (["clone"], "doit clone:NAME --to PATH"),
+            (["clone:a"], "larder clone:a --to PATH"),
+            (["clone"], "larder clone:NAME --to PATH"),
             (["clone:a", "--to", str(vm / "there")], "--force replaces it"),
             (["clone:a", "--to", str(project.cache / "disk")], "is in the cache"),
             (["clone:a", "--to", str(vm / "x"), "--size", "much"], "expected a size"),

@@ -235,7 +235,7 @@ def test_a_local_file_is_for_a_template(project: Project, upstream: Upstream) ->
     project.declare("a", disk("a"))
     result = project.doit("lima:a")
     assert result.status == 1
-    assert "doit lima:a --template" in result.out
+    assert "larder lima:a --template" in result.out
     assert "Traceback" not in result.out + result.err
 
 

@@ -82,8 +82,12 @@ class ChecksumList:
 
     def __init__(self, entries: Iterable[_Entry], nameless: Sequence[_Entry]) -> None:
         self._by_base: dict[str, list[_Entry]] = {}
+        #: The same for paths of Windows. A backslash may be a part of a name elsewhere: so names go before paths.
+        self._by_windows_base: dict[str, list[_Entry]] = {}
         for entry in entries:
             self._by_base.setdefault(entry.path[-1], []).append(entry)
+            if any("\\" in each for each in entry.path) and (path := _of_windows(entry.path)):
+                self._by_windows_base.setdefault(path[-1], []).append(entry._replace(path=path))
         self._nameless = nameless
 
     def lookup(self, name: str, *, algorithm: str | None = None) -> Listed:
@@ -102,21 +106,21 @@ class ChecksumList:
         if not self._by_base:
             return self._anonymous(name, algorithm)
         asked = _segments(name)
-        found = self._matches(asked)
+        found = self._matches(asked, self._by_base) or self._matches(asked, self._by_windows_base)
         if not found:
             raise ChecksumError(f"the list does not name {name}", hint=self._nearest(asked))
         best = max(map(_natural, found))
         entries = [entry for tail, group in found.items() if _natural(tail) == best for entry in group]
         return _settle(next(tail for tail in found if _natural(tail) == best), entries, algorithm)
 
-    def _matches(self, asked: tuple[str, ...]) -> dict[tuple[str, ...], list[_Entry]]:
-        """Return the entries that `asked` matches, by their matched segments."""
+    def _matches(self, asked: tuple[str, ...], by_base: dict[str, list[_Entry]]) -> dict[tuple[str, ...], list[_Entry]]:
+        """Return the entries of `by_base` that `asked` matches, by their matched segments."""
         if not asked:
             return {}
-        exact = self._by_base.get(asked[-1], ())
+        exact = by_base.get(asked[-1], ())
         # A star may be a part of a real name: then that file is meant.
         patterns = [wildcard(segment) for segment in asked]
-        groups = [exact] if exact else [group for base, group in self._by_base.items() if patterns[-1].fullmatch(base)]
+        groups = [exact] if exact else [group for base, group in by_base.items() if patterns[-1].fullmatch(base)]
         found: dict[tuple[str, ...], list[_Entry]] = {}
         for entry in (entry for group in groups for entry in group):
             tail = entry.path[-len(asked) :]
@@ -229,9 +233,11 @@ def _advice(listed: set[str]) -> str:
 
 
 def _segments(path: str) -> tuple[str, ...]:
-    if _DRIVE.match(path):
-        path = path[2:].replace("\\", "/")
     return tuple(segment for segment in path.split("/") if segment not in ("", "."))
+
+
+def _of_windows(path: tuple[str, ...]) -> tuple[str, ...]:
+    return _segments("/".join(path).replace("\\", "/"))
 
 
 def _natural(path: tuple[str, ...]) -> tuple[tuple[tuple[int, int, str], ...], ...]:
@@ -247,13 +253,11 @@ def _natural(path: tuple[str, ...]) -> tuple[tuple[tuple[int, int, str], ...], .
 # Lines --------------------------------------------------------------------------------------------------------------
 
 _GNU = re.compile(r"(\\?)([0-9A-Fa-f]{32,})(?: [ *]|[ \t]+)(\S.*)")
-_BSD = re.compile(r"(\\?)([A-Za-z][A-Za-z0-9/-]*) ?\((.*)\) ?= ?([0-9A-Fa-f]+)")
+_BSD = re.compile(r"(\\?)(?:([A-Za-z][A-Za-z0-9/-]*) ?)?\((.*)\) ?= ?([0-9A-Fa-f]+)")
 _BARE = re.compile(r"[0-9A-Fa-f]{32,}")
 _HEADING = re.compile(r"# *([A-Za-z][A-Za-z0-9-]*) +HASH", re.IGNORECASE)
-#: How a path of Windows begins.
-_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-#: What coreutils write for what they read from a pipe.
-_STDIN = "-"
+#: What coreutils and OpenSSL write for what they read from a pipe.
+_STDIN = frozenset({"-", "stdin"})
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
 
@@ -272,11 +276,10 @@ def _from_lines(text: str) -> Iterator[_Entry]:
                 sizes[_segments(name.strip())] = int(digits)
         elif match := _GNU.fullmatch(line):
             escaped, digits, name = match.groups()
-            name = "" if name == _STDIN else _unescape(name) if escaped else name
-            entries.append(_line(name, heading, digits, number))
+            entries.append(_line(_name(name, escaped), heading, digits, number))
         elif match := _BSD.fullmatch(line):
             escaped, algorithm, name, digits = match.groups()
-            entries.append(_line(_unescape(name) if escaped else name, algorithm, digits, number))
+            entries.append(_line(_name(name, escaped), algorithm, digits, number))
         elif _BARE.fullmatch(line):
             entries.append(_line("", None, line, number))
     for entry in entries:
@@ -299,7 +302,12 @@ def _line(name: str, algorithm: str | None, digits: str, number: int) -> _Entry:
     return _Entry(_segments(name), algorithm, digits.lower())
 
 
-def _unescape(name: str) -> str:
+def _name(name: str, escaped: str) -> str:
+    """Return the name that a line has, nothing for a pipe."""
+    if name in _STDIN:
+        return ""
+    if not escaped:
+        return name
     return re.sub(r"\\[\\nr]", lambda match: _ESCAPES[match[0]], name)
 
 

@@ -149,3 +149,14 @@ def test_help_shows_the_next_command(rootfs: Project) -> None:
 )
 def test_every_name_has_a_reference(name: str, component: str) -> None:
     assert reference(name) == f"localhost/{component}:latest"
+
+
+@pytest.mark.parametrize("file", ["a.img", "a.tar.gz"])
+def test_a_tarball_of_a_root_is_no_disk(project: Project, file: str) -> None:
+    """What is declared counts, whatever the name ends with; and then what there is."""
+    project.declare("a", WRAPPED, file, kind="disk")
+    result = project.doit("raw:a")
+    assert result.status == 1
+    assert "expected a disk image, found a tar archive" in result.out + result.err
+    assert "Traceback" not in result.out + result.err
+    assert not {"raw", "raw.json"} & project.files("a")

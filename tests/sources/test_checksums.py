@@ -359,14 +359,50 @@ class TestDress:
         found = parse(decode(("\ufeff" + line).encode(order))).lookup("disk.img")
         assert found.digest.hex == "a" * 64
 
-    @pytest.mark.parametrize("name", ["C:\\build\\out\\disk.img", "D:/out/disk.img", "/srv/out/disk.img"])
-    def test_paths_of_whoever_made_the_list(self, name: str) -> None:
-        found = parse(f"{'a' * 64}  {name}\n").lookup("disk.img")
-        assert found.digest.hex == "a" * 64
-        assert parse(f"{'a' * 64}  {name}\n").lookup("out/disk.img").name == "out/disk.img"
+    @pytest.mark.parametrize("style", ["{digits}  {name}", "SHA256 ({name}) = {digits}"])
+    @pytest.mark.parametrize(
+        "name",
+        ["C:\\build\\out\\disk.img", "out\\disk.img", ".\\out\\disk.img", "D:/out/disk.img", "/srv/out/disk.img"],
+    )
+    def test_paths_of_whoever_made_the_list(self, name: str, style: str) -> None:
+        found = parse(style.format(digits="a" * 64, name=name))
+        assert found.lookup("disk.img").digest.hex == "a" * 64
+        assert found.lookup("out/disk.img").name == "out/disk.img"
+        assert found.lookup("d*.img").name == "disk.img"
 
-    def test_what_was_hashed_from_a_pipe(self) -> None:
-        assert parse(f"{'a' * 64}  -\n").lookup("disk.img").digest.hex == "a" * 64
+    def test_paths_that_a_shell_on_windows_escaped(self) -> None:
+        """What sha256sum writes there: a backslash is escaped, whatever it means."""
+        assert parse(f"\\{'a' * 64} *out\\\\disk.img\n").lookup("disk.img").digest.hex == "a" * 64
+
+    def test_a_backslash_may_be_a_part_of_a_name(self) -> None:
+        found = parse(f"{'a' * 64}  out\\disk.img\n{'b' * 64}  disk.img\n")
+        assert found.lookup("out\\disk.img").digest.hex == "a" * 64
+        assert found.lookup("disk.img").digest.hex == "b" * 64
+
+    @pytest.mark.parametrize("name", ["\\", "\\\\", "/\\", ".\\.", "a\\"])
+    def test_backslashes_alone_are_no_path(self, name: str) -> None:
+        with pytest.raises(ChecksumError, match="does not name"):
+            parse(f"{'a' * 64}  {name}\n").lookup("disk.img")
+
+    def test_paths_of_windows_may_contradict(self) -> None:
+        with pytest.raises(ChecksumError, match=r"twice.*\(one/disk\.img\).*\(two/disk\.img\)"):
+            parse(f"{'a' * 64}  one\\disk.img\n{'b' * 64}  two\\disk.img\n").lookup("disk.img")
+
+    @pytest.mark.parametrize(
+        "style", ["{}  -", "{} *-", "SHA256 (-) = {}", "SHA2-256(stdin)= {}", "SHA256(stdin)= {}", "(stdin)= {}"]
+    )
+    def test_what_was_hashed_from_a_pipe(self, style: str) -> None:
+        assert parse(style.format("a" * 64)).lookup("disk.img").digest.hex == "a" * 64
+
+    @pytest.mark.parametrize(
+        "command",
+        [["sha256sum"], ["sha256sum", "--tag"], ["openssl", "dgst", "-sha256"], ["shasum", "-a", "256"]],
+        ids=" ".join,
+    )
+    def test_what_tools_write_of_a_pipe(self, command: list[str]) -> None:
+        need(command[0])
+        done = subprocess.run(command, input=b"content", capture_output=True, check=True)
+        assert parse(done.stdout.decode()).lookup("disk.img").digest.hex == hashlib.sha256(b"content").hexdigest()
 
     @pytest.mark.parametrize(
         ("digits", "advice"),

@@ -85,3 +85,15 @@ def test_the_catalogue_is_there(machine: Machine) -> None:
     assert "larder raw:demo" in machine.ok("larder", "-h")
     assert not list(machine.folder.iterdir())
     assert [path.name for path in machine.home.iterdir()] == [".cache"]
+
+
+@pytest.mark.parametrize("words", [["demo"], ["rootfs:demo"], ["vhdx:demo"], ["oci:demo"]])
+def test_the_demo_needs_no_network(machine: Machine, words: list[str]) -> None:
+    # A proxy that is not there: whoever asks the network fails.
+    machine.environ |= {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https", "all")}
+    machine.ok("larder", *words)
+    machine.ok("larder", "clone:demo", "--to", "my disk.raw", "--size", "80MiB")
+    assert (machine.folder / "my disk.raw").stat().st_size == 80 << 20
+    assert [path.name for path in machine.folder.iterdir()] == ["my disk.raw"]
+    path = Path(machine.ok("larder", "path", "raw:demo").strip())
+    assert path.is_relative_to(machine.home)

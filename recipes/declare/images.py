@@ -44,6 +44,7 @@ class ImageReader:
     def __init__(self, findings: Findings, folder: Path) -> None:
         self._findings = findings
         self._wrong = findings.wrong
+        self._folder = folder
         self._source = SourceReader(findings, folder).read
 
     def names(self, images: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ class ImageReader:
             (where, url, kind)
             for arch in entries
             if arch in _ARCHES
-            for where, url in urls((*path, arch, "url"), table(entries[arch]).get("url"))
+            for where, url in urls((*path, arch, "url"), table(entries[arch]).get("url"), self._folder)
             if (kind := certain_kind(url))
         ]
         declared = entries.get("kind")

@@ -11,7 +11,7 @@ from recipes.names import ends_with
 from recipes.reference import Reference, is_layout, serves_by_digest
 
 from .findings import table
-from .urls import OCI, check_url, urls
+from .urls import OCI, check_url, resolved, urls
 from .validate import quoted
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SourceReader:
         entries = table(value)
         if isinstance(value, dict):
             self._requirements(path, entries)
-        found = tuple(urls((*path, "url"), entries.get("url")))
+        found = tuple(urls((*path, "url"), entries.get("url"), self._folder))
         for where, url in found:
             if not url.startswith(OCI):
                 check_url(self._findings, where, url, moving="checksums" in entries and "digest" not in entries)
@@ -52,17 +52,20 @@ class SourceReader:
         digest = self._registry(path, entries, found, digest)
         for key in ("checksums", "signature"):
             if isinstance(entries.get(key), str):
-                check_url(self._findings, (*path, key), entries[key], moving=None)
+                check_url(self._findings, (*path, key), self._list(entries[key]) or "", moving=None)
         return Source(
             urls=tuple(url for _, url in found),
             digest=digest,
             size=self._findings.size((*path, "size"), entries["size"]) if "size" in entries else None,
-            checksums=entries.get("checksums"),
+            checksums=self._list(entries.get("checksums")),
             pattern=self._pattern((*path, "pattern"), entries.get("pattern"), tuple(url for _, url in found)),
-            signature=entries.get("signature"),
+            signature=self._list(entries.get("signature")),
             keyring=self._keyring((*path, "keyring"), entries.get("keyring")),
             strip=self._strip((*path, "strip"), entries.get("strip")),
         )
+
+    def _list(self, url: Any) -> str | None:
+        return resolved(url, self._folder) if isinstance(url, str) else None
 
     def _strip(self, path: tomlpos.Path, value: object) -> str:
         if not isinstance(value, str):
@@ -79,7 +82,7 @@ class SourceReader:
             self._wrong(path, "needs a url", key=True)
         elif entries["url"] == []:
             self._wrong((*path, "url"), "expected at least one url")
-        from_registry = any(serves_by_digest(url) for _, url in urls(path, entries.get("url")))
+        from_registry = any(serves_by_digest(url) for _, url in urls(path, entries.get("url"), self._folder))
         if "digest" not in entries and "checksums" not in entries and not from_registry:
             self._wrong(
                 path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from recipes.reference import is_layout, serves_by_digest
 
@@ -13,6 +13,7 @@ from .validate import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path as Folder
 
     from recipes.model import Kind
 
@@ -35,12 +36,27 @@ _LOOKS: Mapping[Kind, str] = {
 }
 
 
-def urls(path: Path, value: object) -> Iterator[tuple[Path, str]]:
-    """Yield the urls of a value that is one or a list of them, each with its path."""
-    if isinstance(value, str):
-        yield path, value
-    else:
-        yield from strings(path, value)
+def urls(path: Path, value: object, folder: Folder) -> Iterator[tuple[Path, str]]:
+    """Yield the urls of a value that is one or a list of them, each with its path; files are below `folder`."""
+    for where, url in ((path, value),) if isinstance(value, str) else strings(path, value):
+        yield where, resolved(url, folder)
+
+
+def resolved(url: str, folder: Folder) -> str:
+    """Return `url`, one that begins with ./ or ../ as the file url that it is from `folder` (RFC 3986, section 5.2).
+
+    Others without a scheme stay as they are: a misspelt url is no file.
+
+    >>> from pathlib import Path
+    >>> resolved("../disks/a.qcow2", Path("/home/me/project")), resolved("disks/a.qcow2", Path("/home/me/project"))
+    ('file:///home/me/disks/a.qcow2', 'disks/a.qcow2')
+    """
+    return urljoin(f"{folder.absolute().as_uri()}/", url) if is_relative(url) else url
+
+
+def is_relative(url: str) -> bool:
+    """Say whether `url` is one from the folder of images.toml."""
+    return url.startswith(("./", "../"))
 
 
 def certain_kind(url: str) -> Kind | None:
@@ -69,7 +85,9 @@ def check_url(findings: Findings, path: Path, url: str, *, moving: bool | None) 
     """Check one url; `moving` is whether its name may hold a ``*`` here, None where none ever may."""
     match = _URL.fullmatch(url)
     if not match:
-        expected = "https://, http://, file:/// or oci://" if moving is not None else "https://, http:// or file:///"
+        expected = (
+            "https://, http://, file:/// or ./" if moving is None else "https://, http://, file:///, ./ or oci://"
+        )
         if re.search(r"\s", url.strip()) and _URL.fullmatch(re.sub(r"\s", "%20", url)):
             findings.wrong(path, f"a url has no spaces; write %20 for each, got {quoted(url)}")
         else:

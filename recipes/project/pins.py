@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from recipes import declare
 from recipes.declare import tomledit, tomlpos
+from recipes.declare.urls import is_relative, resolved
 from recipes.errors import DeclarationError, LarderError
 from recipes.formats.io import files
+from recipes.names import tail, with_tail
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout
 from recipes.sources import repin
@@ -143,17 +145,29 @@ def edited(before: bytes, declaration: Declaration, latest: dict[Image, Source],
     changes: Changes = {}
     for image, source in latest.items():
         table = document["images"][image.name][image.arch]
-        changes.update(_changes(("images", image.name, image.arch), table, image.source, source))
+        changes.update(_changes(("images", image.name, image.arch), table, image.source, source, path.parent))
     after = before.removesuffix(text.encode()) + tomledit.edit(text, changes).encode()
     _require(declaration, latest, after, path)
     return after
 
 
-def _changes(path: tomlpos.Path, table: dict[str, Any], old: Source, new: Source) -> Changes:
+def _as_written(before: str, after: str, folder: Path) -> str:
+    """Return the url `after` in place of `before`: from the folder of images.toml where that one is."""
+    if is_relative(before):
+        names = [segment for segment in before.split("/") if segment not in (".", "..")]
+        shorter = with_tail(before, tail(after, len(names)))
+        if resolved(shorter, folder) == after:
+            return shorter
+    return after
+
+
+def _changes(path: tomlpos.Path, table: dict[str, Any], old: Source, new: Source, folder: Path) -> Changes:
     changes: Changes = {}
     for index, (before, after) in enumerate(zip(old.urls, new.urls, strict=True)):
         if before != after:
-            changes[(*path, "url", index) if isinstance(table["url"], list) else (*path, "url")] = after
+            several = isinstance(table["url"], list)
+            written = table["url"][index] if several else table["url"]
+            changes[(*path, "url", index) if several else (*path, "url")] = _as_written(written, after, folder)
     # The pin of an image in a registry may be in its url alone.
     if old.digest != new.digest and "digest" in table:
         changes[*path, "digest"] = str(new.digest)

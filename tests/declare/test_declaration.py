@@ -177,8 +177,8 @@ NEEDS = (
     'needs digest or checksums, since nothing is accepted unverified: copy digest = "sha256:HEX" from '
     "upstream's list, or give the url of the list as checksums"
 )
-URL = "expected a url that begins with https://, http://, file:/// or oci://"
-LIST_URL = "expected a url that begins with https://, http:// or file:///"
+URL = "expected a url that begins with https://, http://, file:///, ./ or oci://"
+LIST_URL = "expected a url that begins with https://, http://, file:/// or ./"
 PREFIX = "expected the beginning of http, https or file urls, up to and with a slash"
 NAME = "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit"
 LAYOUT = "[images.a.x86_64]\nurl = 'file:///layout/'\n"
@@ -797,3 +797,41 @@ def test_what_is_declared_counts_and_the_name_is_a_default(tmp_path: Path, name:
         f"[images.a]\nkind = '{kind}'\n[images.a.x86_64]\nurl = 'https://h.example/{name}'\ndigest = '{SHA256}'\n"
     )
     assert load(path).images["a"]["x86_64"].kind == kind
+
+
+class TestUrlsFromTheFolder:
+    @pytest.mark.parametrize(
+        ("url", "kind", "found"),
+        [
+            ("./disk.qcow2", "disk", "{folder}/disk.qcow2"),
+            ("../a%20b/root.tar.gz", "rootfs", "{above}/a%20b/root.tar.gz"),
+            ("./layout/", "oci", "{folder}/layout/"),
+        ],
+    )
+    def test_are_file_urls(self, tmp_path: Path, url: str, kind: str, found: str) -> None:
+        folder = tmp_path / "a project"
+        folder.mkdir()
+        (folder / "images.toml").write_text(
+            f'[images.a.x86_64]\nurl = "{url}"\ndigest = "sha256:{"0" * 64}"\n', encoding="utf-8"
+        )
+        image = load(folder / "images.toml").images["a"]["x86_64"]
+        expected = found.format(folder=folder.as_uri(), above=tmp_path.as_uri())
+        assert (image.source.urls, image.kind) == ((expected,), kind)
+
+    def test_lists_too(self, tmp_path: Path) -> None:
+        (tmp_path / "images.toml").write_text('[images.a.x86_64]\nurl = "./a*.img"\nchecksums = "./SHA256SUMS"\n')
+        source = load(tmp_path / "images.toml").images["a"]["x86_64"].source
+        assert source.urls == (f"{tmp_path.as_uri()}/a*.img",)
+        assert source.checksums == f"{tmp_path.as_uri()}/SHA256SUMS"
+
+    @pytest.mark.parametrize("url", ["disk.qcow2", "/disk.qcow2", ".disk", "./", "./a b"])
+    def test_or_none(self, tmp_path: Path, url: str) -> None:
+        (tmp_path / "images.toml").write_text(
+            f'[images.a.x86_64]\nurl = "{url}"\ndigest = "sha256:{"0" * 64}"\n', encoding="utf-8"
+        )
+        if url == "./":
+            # The folder itself, as an image layout.
+            assert load(tmp_path / "images.toml").images["a"]["x86_64"].kind == "oci"
+            return
+        with pytest.raises(DeclarationError, match=r"images\.toml:2:7: images\.a\.x86_64\.url: "):
+            load(tmp_path / "images.toml")

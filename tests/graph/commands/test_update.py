@@ -532,3 +532,21 @@ def test_a_list_is_asked_for_once(project: Project, upstream: Upstream, declare:
         )
         project.ok("update", "--check")
         assert [seen.path for seen in server.seen] == ["/SUMS"]
+
+
+def test_a_url_from_the_folder_stays_one(project: Project, declare: Callable[[str], None]) -> None:
+    folder = project.folder / "disks"
+    folder.mkdir()
+    for name in ("a-1.img", "a-2.img"):
+        (folder / name).write_bytes(disk(name))
+    lines = (f"{hashlib.sha256(disk(name)).hexdigest()}  {name}\n" for name in ("a-1.img", "a-2.img"))
+    (folder / "SHA256SUMS").write_text("".join(lines))
+    declare(
+        '[images.a.x86_64]\nurl = "./disks/a-1.img"\nchecksums = "./disks/SHA256SUMS"\n'
+        f'pattern = "a-*.img"\ndigest = "{sha256(disk("a-1.img"))}"\n'
+    )
+    project.ok("update")
+    text = (project.folder / "images.toml").read_text()
+    assert 'url = "./disks/a-2.img"\n' in text
+    assert sha256(disk("a-2.img")) in text
+    project.ok("raw:a")

@@ -1,0 +1,1 @@
+"""The disk that comes with larder, and what builds it."""

@@ -148,7 +148,6 @@ TESTED_THROUGH_THEIR_PACKAGE = {
     "formats/disk/vhd": "footer",
     "formats/fs/btrfs": "btree checksum chunks codecs data extents inodes items layout lookup nodes read sums volume",
     "formats/fs": "devices follow fstab walk",
-    "formats/fs/xfs": "attributes directory extents inode inode_log layout overlay replay symlink volume",
     "formats/io": "context",
     "formats": "root_check wsl",
     "formats/tar": "pax sparse",

@@ -146,7 +146,6 @@ TESTED_THROUGH_THEIR_PACKAGE = {
     "formats/disk": "file foreign tables",
     "formats/disk/qcow2": "header inflate",
     "formats/disk/vhd": "footer",
-    "formats/fs/btrfs": "btree checksum chunks codecs data extents inodes items layout lookup nodes read sums volume",
     "formats/fs": "devices follow fstab walk",
     "formats/io": "context",
     "formats": "root_check wsl",

@@ -143,15 +143,11 @@ TESTED_THROUGH_THEIR_PACKAGE = {
     "declare": "findings images sources urls validate",
     "derive": "content fetch oci recipe vhdx",
     "exchange": "push",
-    "formats/io": "context",
-    "formats": "root_check wsl",
-    "formats/tar": "pax sparse",
     "graph/commands": "command help list path",
     "graph": "database failure report run",
     "graph/tasks": "optional",
     "": "interruption progress",
     "project": "holdings inventory pins plan workspace",
-    "sources": "oci_outline pace packets pages part repin uploads",
 }
 
 

@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.formats.codec",),
     ("recipes.formats.disk",),
     ("recipes.formats.tree",),
+    ("recipes.formats.boot",),
     ("recipes.formats.fs",),
     ("recipes.formats.tar",),
     ("recipes.formats.oci",),

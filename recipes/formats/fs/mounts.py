@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from recipes.errors import UnsupportedFeature
-from recipes.formats.tree.tree import MAX_LINKS_FOLLOWED, show
+from recipes.formats.tree.contents import contents
+from recipes.formats.tree.tree import show
 
 from . import fstab
 from .identity import identity
@@ -57,7 +58,8 @@ def mount(tree: Tree, root: Root, found: list[Device]) -> None:
     contains the root itself.
 
     Errors: those of `FileSystem`; `UnsupportedFeature` for what is there and cannot be read, since a root without its
-    /var is none, and if two devices are what a line names; `CorruptImage` for a mount point in what is no directory.
+    /var is none, and if two devices are what a line names; `CorruptImage` for a mount point in what is no directory;
+    `LimitExceeded` for more than 1 MiB of fstab.
     """
     opened = {id(root.device): root.filesystem}
     named: dict[str, list[Device]] = {}
@@ -79,7 +81,7 @@ def mount(tree: Tree, root: Root, found: list[Device]) -> None:
 
 
 def _entries(tree: Tree, found: list[Device]) -> list[Entry]:
-    entries = [each for each in fstab.parse(_read(tree)) if _is_part(each)]
+    entries = [each for each in fstab.parse(contents(tree, _FSTAB, _MAX_FSTAB) or b"") if _is_part(each)]
     named = {each.mount_point.rstrip(b"/") for each in entries}
     for device in found:
         point = _BY_TYPE.get(device.partition.type) if device.partition else None
@@ -89,24 +91,6 @@ def _entries(tree: Tree, found: list[Device]) -> list[Entry]:
     if len(entries) > _MAX_MOUNTS:
         raise UnsupportedFeature(f"fstab: {len(entries)} mounts, and {_MAX_MOUNTS} are looked at")
     return sorted(entries, key=lambda each: each.mount_point.rstrip(b"/").count(b"/"))
-
-
-def _read(tree: Tree) -> bytes:
-    """Return the text of the fstab, nothing if there is none."""
-    path = _FSTAB
-    for _ in range(MAX_LINKS_FOLLOWED):
-        node = tree.find(path)
-        if node is None or not node.is_symlink:
-            break
-        path = node.target if node.target.startswith(b"/") else b"etc/" + node.target
-    if node is None or not node.is_file:
-        return b""
-    if node.size > _MAX_FSTAB:
-        raise UnsupportedFeature(f"fstab has {node.size} bytes, and {_MAX_FSTAB} are read")
-    text = bytearray(node.size)
-    for at, piece in node.chunks(_MAX_FSTAB):
-        text[at : at + len(piece)] = piece
-    return bytes(text)
 
 
 def _is_part(entry: Entry) -> bool:

@@ -225,6 +225,13 @@ class Tree:
             return None
         return parent.children.get(parts[-1])
 
+    def follow(self, path: bytes) -> Node | None:
+        """Return what is at `path` as `find` does, but for a symbolic link what that leads to."""
+        try:
+            return self._directory(split(path), path, make=False, file=True)
+        except _Missing:
+            return None
+
     def mount(self, path: bytes, root: Node) -> None:
         """Show the directory `root` at `path`, with its own attributes, in place of what is there, as mount(8) does.
 
@@ -297,8 +304,11 @@ class Tree:
         if self._names > MAX_NAMES:
             raise LimitExceeded(f"more than {MAX_NAMES} files")
 
-    def _directory(self, parts: list[bytes], path: bytes, *, make: bool) -> Node:
-        """Return the directory at `parts`, following symbolic links; `path` is for messages."""
+    def _directory(self, parts: list[bytes], path: bytes, *, make: bool, file: bool = False) -> Node:
+        """Return the directory at `parts`, following symbolic links; `path` is for messages.
+
+        With `file` the last part may be anything. Missing parts are made, or are a `_Missing`.
+        """
         followed = 0
         self._detour += DETOUR_PER_PATH
         ancestors: list[Node] = []
@@ -334,6 +344,8 @@ class Tree:
                         f"{show(path)}: the symbolic links to it and to others lead over too many names"
                     )
                 todo += [name for name in reversed(names) if name not in (b"", b".")]
+            elif file and not todo:
+                return child
             elif not make:
                 raise _Missing
             else:

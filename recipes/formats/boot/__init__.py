@@ -1,0 +1,1 @@
+"""What a disk says of what it boots: entries of boot loaders, and the command lines in them."""

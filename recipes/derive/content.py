@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from recipes.cache import store
 from recipes.errors import DigestMismatch
 from recipes.formats.codec import compression
 from recipes.formats.io import digests
+from recipes.formats.io.arrival import Arrival
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.wrapper import unwrap
+from recipes.formats.wrapper.follow import Follower
 from recipes.model import Artifact, Content
 from recipes.redact import shown
 
@@ -33,13 +35,43 @@ def make(work: Work) -> Made:
         return Made(work.temporary, Artifact(digest=content.digest), content)
     context = work.context("content")
     limit = content_limit(wrapper.size, context.limit)
-    published = work.identity.content
-    unwrapped = unwrap.unwrap(
-        path, work.temporary, context._replace(limit=limit), published=published.algorithm if published else None
-    )
+    unwrapped = unwrap.unwrap(path, work.temporary, context._replace(limit=limit), published=_published(work))
     content = unwrapped.content
     _verify(work, work.temporary, content)
     return Made(work.temporary, Artifact(digest=content.digest, blkhash=unwrapped.blkhash), content)
+
+
+class Ahead:
+    """The content of a wrapper while it arrives; see `recipe.Ahead`."""
+
+    def __init__(self, work: Work) -> None:
+        self.arrival = Arrival(work.held.entry.part, work.identity.size)
+        self._work = work
+        self._follower = Follower(self.arrival, work.context("content"), published=_published(work))
+
+    def __enter__(self) -> Self:
+        self._follower.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.__exit__()
+
+    def made(self) -> Made | None:
+        """Return the content, unless it is not what upstream lists: then it is made again, and refused."""
+        followed = self._follower.result()
+        if followed is None:
+            return None
+        content = followed.unwrapped.content
+        try:
+            _verify(self._work, followed.path, content)
+        except DigestMismatch:
+            return None
+        return Made(followed.path, Artifact(digest=content.digest, blkhash=followed.unwrapped.blkhash), content)
+
+
+def _published(work: Work) -> str | None:
+    expected = work.identity.content
+    return expected.algorithm if expected else None
 
 
 def _verify(work: Work, path: Path, content: Content) -> None:
@@ -64,4 +96,5 @@ RECIPE = Recipe(
     kind="content",
     version=1,
     make=make,
+    ahead=Ahead,
 )

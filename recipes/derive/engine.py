@@ -17,11 +17,12 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.cache import store
 from recipes.cache.receipt import Receipt, derivation_key
 from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
+from recipes.formats.io.files import os_errors
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.model import Wrapper
 from recipes.progress import SILENCE
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from recipes.cache.store import Entry, Held, Store
+    from recipes.formats.io.arrival import Arrival
     from recipes.model import Identity, Image
     from recipes.progress import Progress
 
-    from .recipe import Limits, Made, Recipe
+    from .recipe import Ahead, Limits, Made, Recipe
 
 #: Every recipe by the kind that it makes, inputs before what is made from them.
 RECIPES: dict[str, Recipe] = {kind: import_module(f".{kind}", __package__).RECIPE for kind in KINDS}
@@ -217,6 +219,14 @@ def tidy(image: Image, identity: Identity, session: Session) -> None:
         _Job(image, identity, session, held).release()
 
 
+class _Following(NamedTuple):
+    """What is being made of an artifact while that arrives."""
+
+    recipe: Recipe
+    key: str
+    ahead: Ahead
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One image to be worked on, under the lock of its entry."""
@@ -226,8 +236,11 @@ class _Job:
     session: Session
     held: Held
 
-    def derive(self, kind: str, *, wanted: bool) -> Receipt:
-        """Return the receipt of a current artifact, which is made where it is not there or is `wanted` anew."""
+    def derive(self, kind: str, *, wanted: bool, towards: str | None = None) -> Receipt:
+        """Return the receipt of a current artifact, which is made where it is not there or is `wanted` anew.
+
+        `towards` is the kind that is made from it next.
+        """
         entry, key = self.held.entry, key_of(kind, self.image, self.identity)
         present = entry.current(kind, key)
         if present is not None and not (wanted and self._is_old(kind)):
@@ -235,7 +248,7 @@ class _Job:
         if (failure := self.session.failure(entry, key)) is not None:
             raise failure
         try:
-            return self._make(RECIPES[kind], key)
+            return self._make(RECIPES[kind], key, towards)
         except LarderError as error:
             self.session.fail(entry, key, error)
             raise
@@ -276,10 +289,41 @@ class _Job:
     def _is_old(self, kind: str) -> bool:
         return self.held.entry.written_ns(kind) < self.session.began_ns
 
-    def _make(self, recipe: Recipe, key: str) -> Receipt:
+    def _make(self, recipe: Recipe, key: str, towards: str | None) -> Receipt:
         made_from = DERIVABLE[self.image.kind][recipe.kind]
-        source = self.derive(made_from, wanted=False) if made_from else None
-        work = Work(
+        source = self.derive(made_from, wanted=False, towards=recipe.kind) if made_from else None
+        # It may have been made while its input arrived.
+        present = self.held.entry.current(recipe.kind, key)
+        if present is not None and not self._is_old(recipe.kind):
+            return present
+        with self._ahead(recipe.kind, towards) as following:
+            try:
+                # What publishing finds too full counts as well.
+                with os_errors(self.held.entry.path):
+                    return self._make_of(source, recipe, key, following)
+            except NoSpace:
+                if following is None:
+                    raise
+        # Once more without the draft beside it: what is here in the end is either both, or the input at least.
+        return self._make_of(source, recipe, key, None)
+
+    def _make_of(self, source: Receipt | None, recipe: Recipe, key: str, following: _Following | None) -> Receipt:
+        work = self._work(recipe, source, following.ahead.arrival if following else None)
+        began = time.monotonic()
+        made = recipe.make(work)
+        if following:
+            following.ahead.arrival.end()
+        receipt = self._publish(recipe, key, made, source, began)
+        if source is not None and made.path == self.held.entry.artifact(source.kind):
+            self.held.discard(source.kind)
+        if following:
+            began = time.monotonic()
+            if (also := following.ahead.made()) is not None:
+                self._publish(following.recipe, following.key, also, receipt, began)
+        return receipt
+
+    def _work(self, recipe: Recipe, source: Receipt | None, arrival: Arrival | None = None) -> Work:
+        return Work(
             image=self.image,
             identity=self.identity,
             held=self.held,
@@ -287,14 +331,26 @@ class _Job:
             progress=self.session.progress,
             temporary=self.held.temporary(recipe.kind),
             source=source,
-            keep_source=made_from in self._wanted(assume=recipe.kind),
+            keep_source=source is not None and source.kind in self._wanted(assume=recipe.kind),
+            arrival=arrival,
         )
-        began = time.monotonic()
-        made = recipe.make(work)
+
+    @contextmanager
+    def _ahead(self, kind: str, towards: str | None) -> Iterator[_Following | None]:
+        """Begin what this run makes of `kind` next while that arrives, if it can be."""
+        wanted = self.session.wanted.get(self.image.name, ())
+        lacking = needed(self.image, {*wanted} & DERIVABLE[self.image.kind].keys(), self._is_done) | {towards}
+        for each, source in DERIVABLE[self.image.kind].items():
+            recipe = RECIPES[each]
+            if source == kind and each in lacking and recipe.ahead is not None and not self._is_done(each):
+                with recipe.ahead(self._work(recipe, None)) as ahead:
+                    yield _Following(recipe, key_of(each, self.image, self.identity), ahead)
+                return
+        yield None
+
+    def _publish(self, recipe: Recipe, key: str, made: Made, source: Receipt | None, began: float) -> Receipt:
         seconds = {recipe.kind: round(time.monotonic() - began, 3)}
         receipt = self.held.publish(made.path, self._receipt(recipe, key, made, source, seconds))
-        if source is not None and made.path == self.held.entry.artifact(source.kind):
-            self.held.discard(source.kind)
         self.session.made(self.held.entry, receipt)
         return receipt
 

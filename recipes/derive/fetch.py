@@ -44,9 +44,9 @@ def make(work: Work) -> Made:
         urls,
         part,
         access,
-        digest=identity.digest,
-        size=identity.size,
+        wanted=download.Wanted(identity.digest, identity.size),
         label=label,
+        arrival=work.arrival,
     )
     return Made(
         path=part,

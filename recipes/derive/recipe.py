@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from recipes.formats.io.context import Context
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from recipes.cache.receipt import Receipt, Served
     from recipes.cache.store import Held
+    from recipes.formats.io.arrival import Arrival
     from recipes.model import Artifact, Content, Identity, Image
     from recipes.progress import Progress
 
@@ -43,6 +44,8 @@ class Work:
     source: Receipt | None
     #: Whether the input's artifact is to stay, since somebody asked for it.
     keep_source: bool
+    #: To be told how far the result is while it comes; None where nobody follows it.
+    arrival: Arrival | None = None
 
     def context(self, kind: str) -> Context:
         """Return how the work on the artifact of `kind` is to be done."""
@@ -74,6 +77,18 @@ class Made:
     served: Served | None = None
 
 
+class Ahead(Protocol):
+    """A derivation that is done while its input arrives; a context, to be left once the input is there or failed."""
+
+    arrival: Arrival
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def made(self) -> Made | None:
+        """Return what was made of the input, which is verified; None where that is still to be made, as ever."""
+
+
 class Make(Protocol):
     """The function behind a recipe."""
 
@@ -91,6 +106,8 @@ class Recipe:
     make: Make
     #: What the declaration, beyond where the bytes come from, says of the result: part of the key.
     parameters: Callable[[Image, Identity], Mapping[str, object]] = lambda image, identity: {}
+    #: Begins the work before the input is there; None for what reads no bytes that are not verified.
+    ahead: Callable[[Work], Ahead] | None = None
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import DigestMismatch, FetchError, NoSpace
 from recipes.formats.io.context import Context
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from recipes.formats.io.arrival import Arrival
     from recipes.model import Digest
     from recipes.progress import Meter
 
@@ -43,27 +44,40 @@ class Downloaded:
     content_type: str | None
 
 
+class Wanted(NamedTuple):
+    """The bytes that are to be downloaded."""
+
+    digest: Digest
+    #: How many they are, where that is declared.
+    size: int | None = None
+
+
 def download(
     urls: Sequence[str],
     part: Path,
     access: Access,
     *,
-    digest: Digest,
-    size: int | None,
+    wanted: Wanted,
     label: str,
+    arrival: Arrival | None = None,
 ) -> Downloaded:
-    """Download the bytes with `digest` from the first of `urls` (http, https, file) that serves them to `part`.
+    """Download the `wanted` bytes from the first of `urls` (http, https, file) that serves them to `part`.
 
-    A mirror of a url goes before it.
+    A mirror of a url goes before it. An `arrival` is told how far they are.
 
     On success they are verified and on the disk. Otherwise `part` and its sidecar are left for the next call to resume,
-    except where the bytes are known to be wrong. `part` must be this caller's alone; its folder exists. `size` is the
-    declared number of bytes, where there is one, and a server that announces another is refused before the body.
+    except where the bytes are known to be wrong. `part` must be this caller's alone; its folder exists. A server that
+    announces another size than the wanted one is refused before the body.
 
     Errors: FetchError, with every url's failure; DigestMismatch; OfflineError; NoSpace.
     """
     context = Context(access.progress, label)
-    with Client(offline=access.offline) as client, Part(part, digest) as kept, context.meter(size) as meter:
+    size = wanted.size
+    with (
+        Client(offline=access.offline) as client,
+        Part(part, wanted.digest, arrival) as kept,
+        context.meter(size) as meter,
+    ):
         url = receive(client, kept, with_mirrors(urls, access.mirrors), context, size=size, meter=meter)
         # Nothing is known any more of the answer that bytes came with which were all there.
         origin = kept.origin or Origin.of(url, kept.position, {})

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from recipes.formats.io.arrival import Arrival
+
 #: Seconds that Date must be after Last-Modified for the latter to be a strong validator (RFC 7232, 2.2.2; RFC 9110,
 #: 8.8.2.2 is content with one): a file that changes twice in a second keeps its Last-Modified.
 _STRONG_AGE = 60
@@ -78,11 +80,13 @@ def _strong_validator(headers: Mapping[str, str]) -> str | None:
 class Part:
     """The part at `path` of a download with `digest`; for one thread, under the lock of its owner.
 
-    Leaving the context closes the file and keeps part and sidecar, to be resumed. Errors: NoSpace.
+    An `arrival` is told how far it is, for whoever reads along. Leaving the context closes the file and keeps part and
+    sidecar, to be resumed. Errors: NoSpace.
     """
 
-    def __init__(self, path: Path, digest: Digest) -> None:
+    def __init__(self, path: Path, digest: Digest, arrival: Arrival | None = None) -> None:
         self.path = path
+        self._arrival = arrival
         self.digest = digest
         self.origin: Origin | None = None
         #: How many bytes are there.
@@ -131,6 +135,8 @@ class Part:
         if not self.path.is_file() or (origin is None and self._sidecar.exists()):
             self.clear()
             return
+        if self._arrival:
+            self._arrival.begin(origin.size if origin else None)
         with self.path.open("rb", buffering=0) as file:
             while data := file.read(CHUNK):
                 self._add(data)
@@ -152,6 +158,8 @@ class Part:
             self._sidecar.write_text(json.dumps(fields), encoding="utf-8")
         self._file = SparseFile(self.path)
         self.origin = origin
+        if self._arrival:
+            self._arrival.begin(origin.size)
 
     def continuation(self, url: str) -> dict[str, str]:
         """Return the headers that ask `url` for the rest; none where this is not a beginning of what it serves."""
@@ -197,6 +205,8 @@ class Part:
     def _add(self, data: bytes) -> None:
         self._hash.update(data)
         self.position += len(data)
+        if self._arrival:
+            self._arrival.reach(self.position)
 
     def _forget(self) -> None:
         self.origin = None

@@ -50,8 +50,22 @@ engine.Session.__init__ = begin
 def make(recipe, work):
     write({log!r}, f"{{recipe.kind}}:{{work.image.name}}")
     return recipe.make(work)
+def ahead(recipe, work):
+    begun = recipe.ahead(work)
+    ended = begun.made
+    def made():
+        found = ended()
+        if found is not None:
+            write({log!r}, f"{{recipe.kind}}:{{work.image.name}}")
+        return found
+    begun.made = made
+    return begun
 for recipe in list(engine.RECIPES.values()):
-    engine.RECIPES[recipe.kind] = dataclasses.replace(recipe, make=functools.partial(make, recipe))
+    engine.RECIPES[recipe.kind] = dataclasses.replace(
+        recipe,
+        make=functools.partial(make, recipe),
+        ahead=recipe.ahead and functools.partial(ahead, recipe),
+    )
 """
 
 

@@ -16,7 +16,7 @@ from recipes.formats.disk.to_raw import to_raw
 from recipes.formats.io.context import Context
 from recipes.model import Digest
 from recipes.sources.access import Access
-from recipes.sources.download import download
+from recipes.sources.download import Wanted, download
 from tests.kit.project import sha256
 from tests.kit.qcow2_images import build
 from tests.kit.receipts import publish
@@ -98,8 +98,7 @@ class TestADownloadThatWasAllThere:
             ["file:///nonexistent/disk.img"],
             part,
             Access(offline=True),
-            digest=Digest.parse(sha256(data)),
-            size=len(data),
+            wanted=Wanted(Digest.parse(sha256(data)), len(data)),
             label="fetch:a",
         ).url
 

@@ -11,7 +11,7 @@ import pytest
 from recipes.errors import Interrupted
 from recipes.model import Digest
 from recipes.sources.access import Access
-from recipes.sources.download import Downloaded, download
+from recipes.sources.download import Downloaded, Wanted, download
 
 from .watch import Watch
 
@@ -45,8 +45,7 @@ def fetch(
         [url] if isinstance(url, str) else url,
         part,
         Access(offline=offline, progress=watch or Watch()),
-        digest=digest or digest_of(data),
-        size=size,
+        wanted=Wanted(digest or digest_of(data), size),
         label="debian-13",
     )
 

@@ -19,7 +19,7 @@ import pytest
 from recipes.errors import DigestMismatch, FetchError, LarderError
 from recipes.sources import failures, http, pace, pages, retry
 from recipes.sources.access import Access
-from recipes.sources.download import download
+from recipes.sources.download import Wanted, download
 from tests.kit.downloads import DATA, OTHER, assert_arrived, assert_nothing_kept, digest_of
 from tests.kit.oracles import need
 from tests.kit.servers import Exchange, misbehaving
@@ -44,7 +44,7 @@ def part(tmp_path: Path) -> Path:
 
 
 def fetch(*urls: str, part: Path, data: bytes = DATA, size: int | None = None) -> Downloaded:
-    return download(urls, part, Access(progress=Watch()), digest=digest_of(data), size=size, label="fetch:debian-13")
+    return download(urls, part, Access(progress=Watch()), wanted=Wanted(digest_of(data), size), label="fetch:debian-13")
 
 
 def refused(behave: Behave, part: Path, match: str, size: int | None = None) -> int:
@@ -247,7 +247,7 @@ class TestSlowConsumers:
                     time.sleep(0.1)
 
         with misbehaving(lambda exchange: exchange.file(DATA)) as server:
-            download([server.url], part, Access(progress=Slow()), digest=digest_of(DATA), size=None, label="a")
+            download([server.url], part, Access(progress=Slow()), wanted=Wanted(digest_of(DATA), None), label="a")
         assert len(server.seen) == 1
         assert_arrived(part)
 

@@ -13,7 +13,7 @@ from recipes.errors import DigestMismatch, FetchError
 from recipes.model import Digest
 from recipes.sources import pages, retry
 from recipes.sources.access import Access
-from recipes.sources.download import Downloaded, download
+from recipes.sources.download import Downloaded, Wanted, download
 from recipes.sources.peek import Peek
 from tests.kit.servers import Server, misbehaving
 from tests.kit.watch import Watch
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_and_alone")
 
 
 def fetch(url: str, part: Path, *, size: int | None = None) -> Downloaded:
-    return download([url], part, Access(), digest=DIGEST, size=size, label="fetch:a")
+    return download([url], part, Access(), wanted=Wanted(DIGEST, size), label="fetch:a")
 
 
 def bad(kind: str) -> Callable[[Exchange], None]:

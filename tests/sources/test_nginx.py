@@ -17,7 +17,7 @@ from recipes.errors import DigestMismatch, FetchError
 from recipes.model import Digest
 from recipes.sources import pages, retry
 from recipes.sources.access import Access
-from recipes.sources.download import Downloaded, download
+from recipes.sources.download import Downloaded, Wanted, download
 from recipes.sources.pages import NotModified, Page
 from tests.kit.servers import DEADLINE, nginx
 from tests.kit.watch import Watch
@@ -40,7 +40,7 @@ import os, signal, sys
 from pathlib import Path
 from recipes.model import Digest
 from recipes.sources.access import Access
-from recipes.sources.download import download
+from recipes.sources.download import Wanted, download
 from tests.kit.watch import Watch
 
 class Deadly(Watch):
@@ -53,7 +53,7 @@ class Deadly(Watch):
             os.kill(os.getpid(), signal.SIGKILL)
 
 url, part, digest = sys.argv[1:4]
-download([url], Path(part), Access(progress=Deadly()), digest=Digest.parse(digest), size=None, label="debian")
+download([url], Path(part), Access(progress=Deadly()), wanted=Wanted(Digest.parse(digest), None), label="debian")
 """
 
 
@@ -95,8 +95,7 @@ def fetch(url: str, part: Path, *, data: bytes = DATA, watch: Watch | None = Non
         [url],
         part,
         Access(progress=watch or Watch()),
-        digest=digest_of(data),
-        size=None,
+        wanted=Wanted(digest_of(data), None),
         label="debian",
     )
 

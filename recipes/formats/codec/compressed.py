@@ -24,7 +24,8 @@ class CompressedFile:
     """A wrapper of `size` bytes, wherever it is.
 
     `pread` returns the so many bytes at an offset, fewer at the end; `read` is told the bytes that decoders take, from
-    any thread. Errors call it `path`.
+    any thread. Of a file that is still arriving `pread` waits for the bytes, and `arrived` says, after waiting for them
+    a moment, whether it has come as far as an offset. Errors call it `path`.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class CompressedFile:
         size: int,
         pread: Callable[[int, int], bytes],
         read: Callable[[int], None] = ignore,
+        arrived: Callable[[int], bool] = lambda _: True,
     ) -> None:
         self.path = path
+        self.arrived = arrived
         self.codec = codec
         self.size = size
         self._pread = pread

@@ -16,7 +16,7 @@ from recipes.formats.io import probe
 from recipes.formats.io.memory import keep_freed
 from recipes.formats.io.sparse import CHUNK
 
-from . import xz, zstd
+from . import xz, xz_arriving, zstd
 from .compressed import READ, ignore, open_wrapper
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ def _gathered(chunks: Iterator[bytes]) -> Iterator[bytes]:
         # The threads of a decoder end with it.
         if isinstance(chunks, Generator):
             chunks.close()
+
+
+def arriving(wrapper: CompressedFile, *, jobs: int) -> Generator[bytes]:
+    """Yield the content of `wrapper`, as `decompress` does, while it is still on its way: it is read forwards only."""
+    keep_freed()
+    yield from _gathered(CODECS[wrapper.codec].arriving(wrapper, jobs))
 
 
 def is_greedy(wrapper: CompressedFile) -> bool:
@@ -188,18 +194,20 @@ def _members(
 
 
 class Codec(NamedTuple):
-    """How to read one codec; both functions raise what the public ones say."""
+    """How to read one codec; all functions raise what the public ones say."""
 
     #: Bytes of content that the wrapper declares; None where it does not say.
     declared_size: Callable[[CompressedFile], int | None]
     #: The content of the wrapper, with so many threads.
     decompress: Callable[[CompressedFile, int], Iterator[bytes]]
+    #: The same, while the wrapper arrives.
+    arriving: Callable[[CompressedFile, int], Iterator[bytes]]
 
 
 #: By the names that `probe.detect` gives.
 CODECS = {
-    "gzip": Codec(_undeclared, _gunzip),
-    "xz": Codec(xz.declared_size, xz.decompress),
-    "bzip2": Codec(_undeclared, _bunzip2),
-    "zstd": Codec(zstd.declared_size, zstd.decompress),
+    "gzip": Codec(_undeclared, _gunzip, _gunzip),
+    "xz": Codec(xz.declared_size, xz.decompress, xz_arriving.decompress),
+    "bzip2": Codec(_undeclared, _bunzip2, _bunzip2),
+    "zstd": Codec(zstd.declared_size, zstd.decompress, zstd.decompress),
 }

@@ -34,7 +34,7 @@ BLOCK_LIMIT = 1 << 17
 MAGIC = b"\xfd7zXZ\x00"
 _FOOTER_MAGIC = b"YZ"
 #: Bytes of a stream's header, and of its footer.
-_EDGE = 12
+EDGE = 12
 _INDEX_RECORD_MIN = 2
 _LZMA2 = 0x21
 
@@ -48,11 +48,12 @@ class Block(NamedTuple):
     flags: bytes
 
 
-def _padded(size: int) -> int:
+def padded(size: int) -> int:
+    """Return `size` with the padding that blocks and indexes have."""
     return -(-size // 4) * 4
 
 
-def _read_number(data: bytes, at: int) -> tuple[int, int]:
+def read_number(data: bytes, at: int) -> tuple[int, int]:
     """Read a multibyte integer (section 1.2); return it and the place after it. IndexError, ValueError: it is none."""
     value = 0
     for shift in range(0, 63, 7):
@@ -88,11 +89,12 @@ def blocks(wrapper: CompressedFile) -> list[Block]:
         streams.append(stream)
         count += len(stream) + 1
         if count > BLOCK_LIMIT:
-            raise _too_many(wrapper)
+            raise too_many(wrapper)
     return list(chain.from_iterable(reversed(streams)))
 
 
-def _too_many(wrapper: CompressedFile) -> LimitExceeded:
+def too_many(wrapper: CompressedFile) -> LimitExceeded:
+    """Return the error for more blocks than `BLOCK_LIMIT`."""
     return LimitExceeded(f"{wrapper.path}: xz: more than {BLOCK_LIMIT} blocks", hint="compress it with larger blocks")
 
 
@@ -112,30 +114,34 @@ def _without_padding(wrapper: CompressedFile, end: int) -> int:
 
 def _stream(wrapper: CompressedFile, end: int) -> tuple[list[Block], int]:
     """Return the blocks of the stream that ends at `end`, and where it begins (sections 2.1.1, 2.1.2 and 4)."""
-    if end < 2 * _EDGE:
+    if end < 2 * EDGE:
         raise wrapper.truncated()
-    crc, backward, flags, magic = struct.unpack("<II2s2s", wrapper.at(end - _EDGE, _EDGE))
+    crc, backward, flags, magic = struct.unpack("<II2s2s", wrapper.at(end - EDGE, EDGE))
     if magic != _FOOTER_MAGIC:
         raise wrapper.corrupt(end, "expected a stream's footer: the file is truncated, or has something else appended")
     index_size = (backward + 1) * 4
-    index_at = end - _EDGE - index_size
-    if crc != crc32(struct.pack("<I2s", backward, flags)) or index_at < _EDGE:
-        raise wrapper.corrupt(end - _EDGE, "the stream's footer is damaged")
+    index_at = end - EDGE - index_size
+    if crc != crc32(struct.pack("<I2s", backward, flags)) or index_at < EDGE:
+        raise wrapper.corrupt(end - EDGE, "the stream's footer is damaged")
     if index_size > BLOCK_LIMIT * 16:
-        raise _too_many(wrapper)
+        raise too_many(wrapper)
     records = _records(wrapper, index_at, wrapper.at(index_at, index_size))
-    start = index_at - _EDGE - sum(_padded(stored) for stored, _ in records)
-    header = MAGIC + flags + struct.pack("<I", crc32(flags))
-    if start < 0 or wrapper.at(start, _EDGE) != header:
+    start = index_at - EDGE - sum(padded(stored) for stored, _ in records)
+    if start < 0 or wrapper.at(start, EDGE) != stream_header(flags):
         raise wrapper.corrupt(max(0, start), "expected the stream's header here, as its index says")
-    if not lzma.is_check_supported(flags[1]):
-        raise UnsupportedFeature(f"{wrapper.path}: xz: integrity check {flags[1]} is unknown to liblzma")
-    offset = start + _EDGE
+    require_check(wrapper, flags)
+    offset = start + EDGE
     found = []
     for stored, content in records:
         found.append(Block(offset, stored, content, flags))
-        offset += _padded(stored)
+        offset += padded(stored)
     return found, start
+
+
+def require_check(wrapper: CompressedFile, flags: bytes) -> None:
+    """Raise UnsupportedFeature for a stream with an integrity check that liblzma does not know."""
+    if not lzma.is_check_supported(flags[1]):
+        raise UnsupportedFeature(f"{wrapper.path}: xz: integrity check {flags[1]} is unknown to liblzma")
 
 
 def _records(wrapper: CompressedFile, offset: int, index: bytes) -> list[tuple[int, int]]:
@@ -144,40 +150,54 @@ def _records(wrapper: CompressedFile, offset: int, index: bytes) -> list[tuple[i
     if body[0] != 0 or crc32(body) != int.from_bytes(index[-4:], "little"):
         raise wrapper.corrupt(offset, "the index is damaged")
     try:
-        count, at = _read_number(body, 1)
+        count, at = read_number(body, 1)
         if count > len(body) // _INDEX_RECORD_MIN:
             raise ValueError(f"{count} records in {len(body)} bytes")
         if count > BLOCK_LIMIT:
-            raise _too_many(wrapper)
+            raise too_many(wrapper)
         records = []
         for _ in range(count):
-            stored, at = _read_number(body, at)
-            content, at = _read_number(body, at)
+            stored, at = read_number(body, at)
+            content, at = read_number(body, at)
             records.append((stored, content))
     except (IndexError, ValueError) as error:
         raise wrapper.corrupt(offset, f"the index is damaged: {error}") from error
     return records
 
 
-def _dictionary(wrapper: CompressedFile, block: Block) -> int:
-    """Return the bytes of the dictionary that `block` asks for (sections 3.1 and 5.3.1)."""
-    size = (wrapper.at(block.offset, 1)[0] + 1) * 4
-    header = wrapper.at(block.offset, size)
+class BlockHeader(NamedTuple):
+    """What the header of a block says (section 3.1)."""
+
+    #: Bytes of the header itself.
+    size: int
+    #: Bytes that the filters made, and of content; None where it does not say.
+    compressed: int | None
+    content: int | None
+    #: Bytes of the dictionary (section 5.3.1).
+    dictionary: int
+
+
+def block_header(wrapper: CompressedFile, offset: int) -> BlockHeader:
+    """Return the header of the block at `offset`."""
+    size = (wrapper.at(offset, 1)[0] + 1) * 4
+    header = wrapper.at(offset, size)
     try:
         at = 2
-        for flag in (0x40, 0x80):
-            if header[1] & flag:
-                _, at = _read_number(header, at)
+        compressed = content = None
+        if header[1] & 0x40:
+            compressed, at = read_number(header, at)
+        if header[1] & 0x80:
+            content, at = read_number(header, at)
         for _ in range((header[1] & 3) + 1):
-            kind, at = _read_number(header, at)
-            length, at = _read_number(header, at)
+            kind, at = read_number(header, at)
+            length, at = read_number(header, at)
             if kind == _LZMA2:
                 bits = header[at] & 0x3F
-                return (2 | bits & 1) << (bits // 2 + 11)
+                return BlockHeader(size, compressed, content, (2 | bits & 1) << (bits // 2 + 11))
             at += length
     except (IndexError, ValueError) as error:
-        raise wrapper.corrupt(block.offset, f"the block's header is damaged: {error}") from error
-    raise wrapper.corrupt(block.offset, "the block's header names no LZMA2 filter")
+        raise wrapper.corrupt(offset, f"the block's header is damaged: {error}") from error
+    raise wrapper.corrupt(offset, "the block's header names no LZMA2 filter")
 
 
 def declared_size(wrapper: CompressedFile) -> int:
@@ -188,15 +208,20 @@ def declared_size(wrapper: CompressedFile) -> int:
 def decompress(wrapper: CompressedFile, jobs: int) -> Iterator[bytes]:
     """Yield the content of `wrapper` in pieces of at most `CHUNK` bytes, decoded by up to `jobs` threads."""
     found = blocks(wrapper)
-    dictionary = max((_dictionary(wrapper, block) for block in found), default=0)
+    dictionary = max((block_header(wrapper, block.offset).dictionary for block in found), default=0)
+    workers = min(jobs, len(found), most_workers(wrapper, dictionary))
+    tasks = (decode(wrapper, block) for block in found)
+    return in_order(tasks, workers=workers, room=(workers + 1) * ROOM) if workers > 1 else chain.from_iterable(tasks)
+
+
+def most_workers(wrapper: CompressedFile, dictionary: int) -> int:
+    """Return how many threads may decode blocks with `dictionary` bytes of dictionary; LimitExceeded for none."""
     if dictionary > MEMORY_LIMIT:
         raise LimitExceeded(
             f"{wrapper.path}: xz: needs a dictionary of {dictionary} bytes, and larder's limit is {MEMORY_LIMIT}",
             hint="compress it again with a preset: xz -9 takes 64 MiB",
         )
-    workers = min(jobs, len(found), (MEMORY_LIMIT - ROOM) // (dictionary + ROOM))
-    tasks = (decode(wrapper, block) for block in found)
-    return in_order(tasks, workers=workers, room=(workers + 1) * ROOM) if workers > 1 else chain.from_iterable(tasks)
+    return max(1, (MEMORY_LIMIT - ROOM) // (dictionary + ROOM))
 
 
 def decode(wrapper: CompressedFile, block: Block) -> Iterator[bytes]:
@@ -222,15 +247,25 @@ def decode(wrapper: CompressedFile, block: Block) -> Iterator[bytes]:
 
 def _as_stream(wrapper: CompressedFile, block: Block) -> Iterator[tuple[int, bytes]]:
     """Yield a stream that holds only `block`, in pieces, each with its place in the file."""
-    yield block.offset, MAGIC + block.flags + struct.pack("<I", crc32(block.flags))
-    stop = block.offset + _padded(block.stored)
+    yield block.offset, stream_header(block.flags)
+    stop = block.offset + padded(block.stored)
     offset = block.offset
     while offset < stop:
         piece = wrapper.take(offset, stop)
         offset += len(piece)
         yield offset, piece
-    index = b"\0" + _number(1) + _number(block.stored) + _number(block.content)
-    index = index.ljust(_padded(len(index)), b"\0")
+    yield offset, stream_end([(block.stored, block.content)], block.flags)
+
+
+def stream_header(flags: bytes) -> bytes:
+    """Return the header of a stream (section 2.1.1)."""
+    return MAGIC + flags + struct.pack("<I", crc32(flags))
+
+
+def stream_end(records: list[tuple[int, int]], flags: bytes) -> bytes:
+    """Return the index of blocks with these (stored, content) sizes, and the footer (sections 4 and 2.1.2)."""
+    index = b"\0" + _number(len(records)) + b"".join(_number(size) for record in records for size in record)
+    index = index.ljust(padded(len(index)), b"\0")
     index += struct.pack("<I", crc32(index))
-    footer = struct.pack("<I2s", len(index) // 4 - 1, block.flags)
-    yield offset, index + struct.pack("<I", crc32(footer)) + footer + _FOOTER_MAGIC
+    footer = struct.pack("<I2s", len(index) // 4 - 1, flags)
+    return index + struct.pack("<I", crc32(footer)) + footer + _FOOTER_MAGIC

@@ -27,8 +27,11 @@ class _Lane:
         self.error: BaseException | None = None
 
 
-def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Generator[bytes]:
+def in_order(tasks: Iterable[Iterator[bytes] | None], *, workers: int, room: int) -> Generator[bytes]:
     """Yield the chunks of every task, those of the first task first, while `workers` threads work ahead.
+
+    None among the `tasks` says that the next one is not known yet: it is asked for again once the tasks so far were
+    read, or at once where there are none, so whoever says None waits a moment first.
 
     Once `room` bytes wait to be taken, a task waits, but for the one that is being read while nothing of it waits. So
     what is held is `room` bytes and a chunk for each worker. The one that is being read always has a thread: tasks
@@ -81,12 +84,17 @@ def in_order(tasks: Iterable[Iterator[bytes]], *, workers: int, room: int) -> Ge
     with ThreadPoolExecutor(workers) as pool:
         try:
             while True:
+                task: Iterator[bytes] | None
                 for task in islice(todo, 2 * workers + 1 - len(lanes)):
+                    if task is None:
+                        break
                     lanes.append(_Lane())
                     pool.submit(work, lanes[-1], task)
-                if not lanes:
-                    return
-                yield from drain(lanes[0])
+                else:
+                    if not lanes:
+                        return
+                if lanes:
+                    yield from drain(lanes[0])
         finally:
             with changed:
                 stopped = True

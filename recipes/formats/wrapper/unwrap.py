@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.codec import compression
+from recipes.formats.codec.compressed import CompressedFile, open_wrapper
 from recipes.formats.disk.table import virtual_size
 from recipes.formats.io import probe
 from recipes.formats.io.blkhash import BlockHasher
+from recipes.formats.io.bounds import content_limit
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.pipeline import Stage
 from recipes.formats.io.sparse import CHUNK, SparseFile, data_runs, removed_on_error
 from recipes.model import BlockHash, Content, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from recipes.formats.io.arrival import Growing
     from recipes.formats.io.context import Context
+    from recipes.progress import Meter
 
 
 class Unwrapped(NamedTuple):
@@ -45,6 +49,19 @@ class Unwrapped(NamedTuple):
     def content(self) -> Content:
         """What a receipt says of the content."""
         return Content(self.digest, self.size, self.format, self.virtual_size)
+
+
+class Draft(NamedTuple):
+    """Content as it was decoded, before anybody looked at what it is; see `Unwrapped`."""
+
+    codec: str
+    size: int
+    digest: Digest | None
+    blkhash: BlockHash | None
+
+    def identified(self, fd: int) -> Unwrapped:
+        """Look at what it is: at the open file `fd`, whose bytes are verified, since disks are read here."""
+        return Unwrapped(self.codec, self.size, *_identify(fd, self.size), self.digest, self.blkhash)
 
 
 def unwrap(
@@ -69,38 +86,84 @@ def unwrap(
     system refuses, an existing `destination` among it.
     """
     with os_errors(destination):
-        limit = context.limit
-        codec = _codec(source, limit)
+        codec = _codec(source, context.limit)
         with (
             context.meter(source.stat().st_size) as meter,
             removed_on_error(destination),
-            SparseFile(destination, durable=context.durable) as file,
-            ExitStack() as running,
-            closing(compression.decompress(source, codec, jobs=context.jobs, read=meter.advance)) as chunks,
+            open_wrapper(source, codec, meter.advance) as wrapper,
         ):
-            first = _first(chunks)
-            is_disk = probe.detect(b"".join(first)[: probe.HEAD]) in probe.RAW_FORMATS
-            hasher = BlockHasher() if digests and is_disk else None
-            algorithm = published or (None if is_disk else "sha256")
-            hashing = running.enter_context(Stage(partial(_digest, algorithm))) if digests and algorithm else None
-            writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, hasher)))
+            chunks = compression.content(wrapper, jobs=context.jobs)
+            draft = _decode(wrapper, chunks, destination, context, meter, digests=digests, published=published)
+            with destination.open("rb", buffering=0) as file:
+                return draft.identified(file.fileno())
+
+
+def unwrap_arriving(source: Growing, destination: Path, context: Context, *, published: str | None) -> Draft | None:
+    """Do as `unwrap` while `source` arrives, whose bytes nobody has verified yet: what is made is a draft.
+
+    `context.limit` is the most that a whole content may have; of what has arrived it may be as much as `content_limit`
+    allows for so many bytes. None, with nothing done, if it is not compressed. Errors: those of `unwrap`, and `Gone`.
+    """
+    codec = compression.detect(source.pread(0, probe.HEAD))
+    if codec is None:
+        return None
+    with os_errors(destination), context.meter(source.size) as meter, removed_on_error(destination):
+        taken = 0
+
+        def advance(count: int) -> None:
+            nonlocal taken
+            taken += count
+            meter.advance(count)
+
+        def paid_for() -> Generator[bytes]:
             size = 0
-            for chunk in chain(first, chunks):
-                size += len(chunk)
-                if size > limit:
-                    raise LimitExceeded(
-                        f"{source}: {codec}: expands to more than the limit of {limit} bytes of content"
-                    )
-                if hashing:
-                    hashing.put(chunk)
-                writing.put(chunk)
-                # Minutes of zeros come out of a few bytes: let an interruption through.
-                meter.advance(0)
-            writing.finish()
-            file.finish(size)
-            digest = hashing.finish() if hashing else None
-            name, claimed = _identify(file.fileno(), size)
-    return Unwrapped(codec, size, name, claimed, digest, hasher.result(size) if hasher else None)
+            with closing(compression.arriving(wrapper, jobs=context.jobs)) as chunks:
+                for chunk in chunks:
+                    size += len(chunk)
+                    # The length that a server announces is worth nothing.
+                    if size > content_limit(taken, context.limit):
+                        raise LimitExceeded(f"{destination}: {codec}: {size} bytes of content in {taken}")
+                    yield chunk
+
+        wrapper = CompressedFile(destination, codec, source.size, source.pread, advance, source.arrived)
+        chunks = paid_for()
+        return _decode(wrapper, chunks, destination, context, meter, digests=True, published=published)
+
+
+def _decode(
+    wrapper: CompressedFile,
+    chunks: Generator[bytes],
+    destination: Path,
+    context: Context,
+    meter: Meter,
+    *,
+    digests: bool,
+    published: str | None,
+) -> Draft:
+    limit = context.limit
+    with SparseFile(destination, durable=context.durable) as file, ExitStack() as running, closing(chunks):
+        first = _first(chunks)
+        is_disk = probe.detect(b"".join(first)[: probe.HEAD]) in probe.RAW_FORMATS
+        hasher = BlockHasher() if digests and is_disk else None
+        algorithm = published or (None if is_disk else "sha256")
+        hashing = running.enter_context(Stage(partial(_digest, algorithm))) if digests and algorithm else None
+        writing = running.enter_context(Stage(lambda chunks: _write(file, chunks, hasher)))
+        size = 0
+        for chunk in chain(first, chunks):
+            size += len(chunk)
+            if size > limit:
+                raise LimitExceeded(
+                    f"{wrapper.path}: {wrapper.codec}: expands to more than the limit of {limit} bytes of content"
+                )
+            if hashing:
+                hashing.put(chunk)
+            writing.put(chunk)
+            # Minutes of zeros come out of a few bytes: let an interruption through.
+            meter.advance(0)
+        writing.finish()
+        file.finish(size)
+        digest = hashing.finish() if hashing else None
+    return Draft(wrapper.codec, size, digest, hasher.result(size) if hasher else None)
 
 
 def _first(chunks: Iterator[bytes]) -> list[bytes]:
@@ -140,6 +203,7 @@ def _write(file: SparseFile, chunks: Iterator[bytes], hasher: BlockHasher | None
             file.pwrite_runs(view, offset, runs)
             if hasher:
                 hasher.update(offset, view)
+            file.write_back(offset, len(view))
         offset += len(view)
 
 

@@ -1,4 +1,4 @@
-"""The CI examples: their commands run, and what they take from `doit keys` is there."""
+"""The CI examples: their commands run, and what they take from `larder keys` is there."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ GITLAB = EXAMPLES / "gitlab" / ".gitlab-ci.yml"
 def project(tmp_path: Path) -> Project:
     """A project that has what the examples name, with the cache where they want it."""
     project = Project(tmp_path)
+    (project.folder / "dodo.py").unlink()
     project.declare("debian-12", gzip.compress(disk("a")), "a.raw.gz")
     project.cache = project.folder / ".larder"
     project.environ["LARDER_CACHE"] = str(project.cache)

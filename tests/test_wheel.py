@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+from tests.kit import upstreams
+from tests.kit.project import OWN_DODO, disk
+from tests.kit.servers import nginx
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("hatchling")
@@ -97,3 +102,57 @@ def test_the_demo_needs_no_network(machine: Machine, words: list[str]) -> None:
     assert [path.name for path in machine.folder.iterdir()] == ["my disk.raw"]
     path = Path(machine.ok("larder", "path", "raw:demo").strip())
     assert path.is_relative_to(machine.home)
+
+
+def test_a_project_from_its_first_line_to_its_clone(machine: Machine, tmp_path: Path) -> None:
+    """Add by name and by url, make, clone; a second project that shares the cache downloads nothing."""
+    root, prefix = tmp_path / "root", tmp_path / "nginx"
+    root.mkdir()
+    prefix.mkdir()
+    machine.ok("larder", "init", "demo")
+    machine.ok("larder", "add", "debian-12")
+    with nginx(root, prefix) as server:
+        for number, name in enumerate(("SHA256SUMS", "FILE.sha512", "CHECKSUM")):
+            (root / str(number)).mkdir()
+            image = root / str(number) / "disk-amd64.img"
+            image.write_bytes(disk(name))
+            upstreams.shape(name, image)
+            machine.ok("larder", "add", f"image-{number}", f"{server.url}/{number}/disk-amd64.img", LARDER_ARCH="amd64")
+        machine.ok("larder", "raw:image-*", "raw:demo", LARDER_ARCH="amd64")
+        second = tmp_path / "a second project"
+        second.mkdir()
+        for name in ("images.toml", "demo"):
+            (second / name).symlink_to(machine.folder / name)
+        said = machine.ok("larder", "clone:image-1", "--to", "disk.raw", folder=second, LARDER_ARCH="amd64")
+        assert (second / "disk.raw").read_bytes() == disk("FILE.sha512")
+        assert "-- raw:image-1\n" in said
+        downloads = [line for line in server.log() if line.endswith("/1/disk-amd64.img")]
+    assert len([line for line in downloads if line.split()[1] == str(len(disk("x")))]) == 1
+    assert "image-2" in machine.ok("larder", "status", LARDER_ARCH="amd64")
+    machine.ok("larder", "remove", "debian-12")
+    assert "debian-12" not in (machine.folder / "images.toml").read_text()
+
+
+def test_a_dodo_of_ones_own(machine: Machine) -> None:
+    machine.ok("larder", "init")
+    own = OWN_DODO.replace("raw:a", "raw:demo")
+    (machine.folder / "dodo.py").write_text(own)
+    machine.ok("doit", "use")
+    assert machine.ok("larder", "use") == machine.ok("doit", "use") == "-- raw:demo\n-- use\n"
+
+
+@pytest.mark.parametrize("example", ["github/larder.yml", "gitlab/.gitlab-ci.yml"])
+def test_the_ci_examples_install_it(example: str, machine: Machine, programs: Path) -> None:
+    text = (ROOT / "examples" / example).read_text()
+    (command,) = set(re.findall(r"python3 -m venv \.venv && \.venv/bin/pip install .*", text))
+    # The index has the wheel and nothing else.
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(programs.parents[1]), "PIP_NO_DEPS": "1"}
+    index["PIP_CONFIG_FILE"] = os.devnull
+    (machine.folder / "python3").symlink_to(sys.executable)
+    environ = {**machine.environ, **index, "PATH": f"{machine.folder}:{machine.environ['PATH']}"}
+    subprocess.run(["bash", "-ec", command], cwd=machine.folder, env=environ, check=True, capture_output=True)
+    (site,) = machine.folder.glob(".venv/lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    installed = [str(machine.folder / ".venv" / "bin" / "larder"), "--version"]
+    said = subprocess.run(installed, capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("larder ")

@@ -30,7 +30,23 @@ DEFAULT_DERIVE: Mapping[Kind, tuple[str, ...]] = {"disk": ("raw",), "rootfs": ("
 #: The words that doit reads as a command where a task or an image could stand: its own and those of larder.
 COMMANDS = frozenset(
     ("auto", "clean", "dumpdb", "forget", "help", "ignore", "info", "list", "reset-dep", "run", "strace")
-) | {"tabcompletion", "clone", "keys", "path", "plan", "prune", "status", "update", "verify"}
+) | frozenset(
+    [
+        "add",
+        "clone",
+        "init",
+        "keys",
+        "path",
+        "plan",
+        "prune",
+        "remove",
+        "search",
+        "status",
+        "tabcompletion",
+        "update",
+        "verify",
+    ]
+)
 
 _ARCHES = ("x86_64", "aarch64")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")

@@ -15,7 +15,10 @@ import json
 import re
 import tomllib
 from bisect import bisect_left, bisect_right
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Characters of the longest document, and parts of the longest dotted key in it.
 MAX_SIZE = 1 << 20
@@ -92,14 +95,32 @@ class Span(NamedTuple):
 
 def spans(text: str) -> dict[Path, Span]:
     """Return where each key/value pair and each element of an array stands in a document that `loads` reads."""
-    # The scanner counts as tomllib does, without the CR of each CRLF.
-    returns = [match.start() - index for index, match in enumerate(re.finditer("\r\n", text))]
-
-    def original(offset: int) -> int:
-        return offset + bisect_left(returns, offset)
-
+    original = _original(text)
     nodes = _Scanner(_unix(text)).nodes
     return {path: Span(*map(original, node.span)) for path, node in nodes.items() if node.span}
+
+
+class Section(NamedTuple):
+    """A header and the pairs under it: offsets in the text."""
+
+    path: Path
+    #: The bracket of the header.
+    start: int
+    #: Where the header, or the last pair under it, ends.
+    end: int
+
+
+def sections(text: str) -> list[Section]:
+    """Return the headers of a document that `loads` reads, in their order."""
+    original = _original(text)
+    scanner = _Scanner(_unix(text))
+    return [Section(path, original(start), original(end)) for path, start, end in scanner.sections]
+
+
+def _original(text: str) -> Callable[[int], int]:
+    """Return what makes an offset in `text` of one that the scanner has: as tomllib, it counts no CR of a CRLF."""
+    returns = [match.start() - index for index, match in enumerate(re.finditer("\r\n", text))]
+    return lambda offset: offset + bisect_left(returns, offset)
 
 
 def loads(text: str) -> dict[str, Any]:
@@ -218,6 +239,8 @@ class _Scanner:
         self.last: _Definition | None = None
         #: Offsets of the values within which the text ends, outermost first.
         self.open: list[int] = []
+        #: The headers, each with the offset of its bracket, and that after the last pair under it.
+        self.sections: list[tuple[Path, int, int]] = []
         self._text = text
         self._at = 0
         #: Array of tables -> index of its last element.
@@ -232,10 +255,14 @@ class _Scanner:
                 self._skip(_BLANK_LINES)
                 if self._at == len(self._text):
                     return
+                start = self._at
                 if self._text.startswith("[", self._at):
                     table = self._header()
+                    self.sections.append((table, start, self._at))
                 else:
                     self._pair(table)
+                    if self.sections:
+                        self.sections[-1] = (*self.sections[-1][:2], self._at)
         except _End:
             return
 

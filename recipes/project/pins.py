@@ -205,7 +205,7 @@ def replace(path: Path, before: bytes, after: bytes) -> None:
         files.write(draft, after)
         shutil.copymode(path, draft)
         if path.read_bytes() != before:
-            raise LarderError(f"{declare.shown(path)} was changed meanwhile", hint="run `larder update` again")
+            raise LarderError(f"{declare.shown(path)} was changed meanwhile", hint="run the command again")
         draft.replace(path)
     except OSError as error:
         raise LarderError(f"cannot write {declare.shown(path)}: {error.strerror}") from error

@@ -90,6 +90,16 @@ class ChecksumList:
                 self._by_windows_base.setdefault(path[-1], []).append(entry._replace(path=path))
         self._nameless = nameless
 
+    def names(self, name: str) -> bool:
+        """Say whether the list has anything of a file called `name`; a digest without a name is of none."""
+        asked = _segments(name)
+        return bool(self._matches(asked, self._by_base) or self._matches(asked, self._by_windows_base))
+
+    @property
+    def is_nameless(self) -> bool:
+        """Say whether there are only digests without names, as in a list that is for one file."""
+        return not self._by_base
+
     def lookup(self, name: str, *, algorithm: str | None = None) -> Listed:
         """Return what the list says of `name`; raise ChecksumError where it says nothing, or two things.
 

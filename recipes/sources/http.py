@@ -65,14 +65,15 @@ class Answer:
     #: `url`, where a redirect led to it on another host.
     redirected: str | None = None
 
-    def body(self) -> Iterator[bytes]:
+    def body(self, *, html: bool = False) -> Iterator[bytes]:
         """Yield the body's bytes as they arrive, in pieces of any length.
 
-        Errors: FetchError for an empty body and for an HTML page, whatever the header calls it (a login or an error
-        page, served with status 200); `Retryable` for a body that ends before its announced length.
+        Errors: FetchError for an empty body and, unless `html` is wanted, for an HTML page, whatever the header calls
+        it (a login or an error page, served with status 200); `Retryable` for a body that ends before its announced
+        length.
         """
         received = 0
-        for piece in self._vetted() if self.status == HTTPStatus.OK else iter(self._read, b""):
+        for piece in self._vetted() if self.status == HTTPStatus.OK and not html else iter(self._read, b""):
             received += len(piece)
             yield piece
         if self.length is not None and received < self.length:

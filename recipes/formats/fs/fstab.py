@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+#: What stands for fields that a line has not; the first two it must have.
+_DEFAULTS = (b"", b"", b"auto", b"defaults")
+
 
 class Entry(NamedTuple):
     """A line of fstab."""
@@ -32,7 +35,8 @@ def parse(text: bytes) -> list[Entry]:
         fields = re.findall(rb'(?:"[^"]*"|[^\s"])+', line)
         if len(fields) < 2 or fields[0].startswith(b"#"):
             continue
-        device, mount_point, kind, options = (_plain(field) for field in (*fields[:4], b"auto", b"defaults")[:4])
+        whole = (*fields[:4], *_DEFAULTS[len(fields) :])
+        device, mount_point, kind, options = (_plain(field) for field in whole)
         words = (word.partition("=") for word in _text(options).split(","))
         entries.append(Entry(_text(device), mount_point, _text(kind), {name: value for name, _, value in words}))
     return entries

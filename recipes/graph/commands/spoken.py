@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from doit.cmd_base import DoitCmdBase
 from doit.cmdparse import CmdOption, CmdParse, CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
@@ -118,8 +119,7 @@ class Spoken:
             raise
         except LarderError as error:
             tell(sys.stderr, f"{error}\n")
-            # Before its tasks were there nothing was tried.
-            return FAILED if hasattr(self, "task_list") else workspace.USAGE_ERROR
+            return FAILED if self.is_begun() else workspace.USAGE_ERROR
         except Exception:
             sys.stderr.write(traceback.format_exc())
             return BROKEN
@@ -137,6 +137,10 @@ class Spoken:
         if workspace.is_open():
             return unknown(word, names)
         return InvalidCommand(f"there is no task {word}{meant(word, names)}")
+
+    def is_begun(self) -> bool:
+        """Say whether something was tried: before its tasks were there a command that has tasks did nothing."""
+        return hasattr(self, "task_list") or not isinstance(self, DoitCmdBase)
 
     def asks_for_help(self, in_args: Sequence[str]) -> bool:
         """Say whether the command line asks how the command is used."""

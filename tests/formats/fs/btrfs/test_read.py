@@ -63,7 +63,9 @@ def fill(top: bytes) -> Tree:
     chunks = leaf(LOGICAL + SIZE, [((256, CHUNK, LOGICAL), SYSTEM[KEY.size :])])
     made = volume({LOGICAL: root, LOGICAL + SIZE: chunks, TREE: top})
     with Tree() as tree:
-        btrfs.open(made.source).fill(tree)
+        top_level = btrfs.open(made.source).subvolume(5)
+        assert top_level is not None
+        top_level.fill(tree)
         return tree
 
 

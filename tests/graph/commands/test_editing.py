@@ -1,0 +1,39 @@
+"""What add and remove have in common: which file they edit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from doit import loader
+from doit.exceptions import InvalidCommand
+
+from recipes.graph.commands import editing
+from recipes.settings import catalogue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def space(images: Path) -> Any:
+    return SimpleNamespace(settings=SimpleNamespace(images=images))
+
+
+def test_a_projects_own_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "initial_workdir", str(tmp_path))
+    assert editing.editable(space(tmp_path / "images.toml")) == tmp_path / "images.toml"
+
+
+def test_the_catalogue_is_not_but_where_it_is_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "initial_workdir", str(tmp_path))
+    with pytest.raises(InvalidCommand, match="larder init"):
+        editing.editable(space(catalogue()))
+    monkeypatch.setattr(loader, "initial_workdir", str(catalogue().parent / "docs"))
+    assert editing.editable(space(catalogue())) == catalogue()
+
+
+def test_names_of_the_catalogue() -> None:
+    editing.require_known(["demo", "debian-12"])
+    with pytest.raises(InvalidCommand, match="did you mean debian-12"):
+        editing.require_known(["demo", "debain-12"])

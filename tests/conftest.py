@@ -41,13 +41,16 @@ _LONG = (
 _TESTS = Path(__file__).parent
 #: What a module that starts the program has of tests/kit/project.py.
 _STARTS = frozenset({"Project", "DOIT"})
+#: What a module has of tests/kit/spaces.py that works with a project in its own process.
+_IN_PROCESS = "opened"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts the program, and what takes long, so that the rest can be run alone."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if {"project", "bare"} & fixtures or _STARTS & vars(getattr(item, "module", item)).keys():
+        names = vars(getattr(item, "module", item)).keys()
+        if ({"project", "bare"} & fixtures or _STARTS & names) and _IN_PROCESS not in names:
             item.add_marker("doit")
         if item.path.relative_to(_TESTS).as_posix().startswith(_LONG):
             item.add_marker("long")

@@ -142,13 +142,10 @@ WITHOUT_TESTS = {
 
 #: What is still tested through its package only. This list gets shorter, never longer: write the test module instead.
 TESTED_THROUGH_THEIR_PACKAGE = {
-    "derive": "content fetch oci recipe vhdx",
-    "exchange": "push",
     "graph/commands": "command help list path",
     "graph": "database failure report run",
     "graph/tasks": "optional",
     "": "interruption",
-    "project": "holdings inventory pins plan workspace",
 }
 
 

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from . import __version__
 from .console import Watch, console, take_any_text
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 1 for a LarderError, 130 where it was interrupted."""
+    """Run the command line; return the exit status: 0, 1 for a LarderError, 2 for a bug, 130 where it was interrupted.
+
+    Raise SystemExit with 3 for a command line that is wrong.
+    """
     take_any_text(sys.stdout)
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(arguments).parse_args(arguments)
@@ -45,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LarderError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except Exception:
+        import traceback
+
+        sys.stderr.write(traceback.format_exc())
+        return 2
     sys.stdout.write(report)
     return 0
 
@@ -66,6 +74,13 @@ def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exit as larder does where the command line is wrong; argparse has 2 for it, which is that of a bug."""
+        self.print_usage(sys.stderr)
+        self.exit(3, f"{self.prog}: error: {message}\n")
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser for these `arguments`: of the command that they name, or where they name none, of all."""
     # What is not used is left out here, since it takes as long as to convert a small image: the other commands, and the
@@ -73,7 +88,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     asked = arguments[0] if arguments else ""
     helps = not {"-h", "--help"}.isdisjoint(arguments)
     formatter = argparse.HelpFormatter if helps else partial(argparse.HelpFormatter, width=80)
-    parser = argparse.ArgumentParser(prog="python -m recipes", description=__doc__, formatter_class=formatter)
+    parser = _Parser(prog="python -m recipes", description=__doc__, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"larder {__version__}")
     # With a prog of our own argparse need not format the usage, for which it imports shutil.
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="python -m recipes")

@@ -87,6 +87,10 @@ class StoreError(LarderError):
     """The cache cannot do what is asked of it."""
 
 
+class InUse(StoreError):
+    """Another process works on what is to be changed."""
+
+
 class NoSpace(StoreError):
     """There is less room than what is about to be written."""
 

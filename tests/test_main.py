@@ -209,7 +209,17 @@ def test_a_destination_that_is_a_folder(
 def test_a_wrong_command_line(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as error:
         main(arguments)
-    assert error.value.code == 2
+    assert error.value.code == 3
+
+
+def test_a_bug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("recipes.formats.disk.to_raw.to_raw", broken)
+    (tmp_path / "a").write_bytes(disk("a"))
+    assert main(["raw", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert "RuntimeError: a bug" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

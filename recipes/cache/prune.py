@@ -82,6 +82,8 @@ class Verdict:
     item: Item
     #: Why it stays; None where it goes.
     kept: str | None = None
+    #: Whether it should have gone, and could not be deleted.
+    failed: bool = False
     #: Bytes that the file system gets back; those of a file with several names go with the last of them.
     freed: int = 0
 
@@ -95,6 +97,7 @@ class Verdict:
             "kind": item.kind or None,
             "why": item.standing.value,
             "kept": self.kept,
+            "failed": self.failed,
             "freed": self.freed,
         }
 

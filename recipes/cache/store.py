@@ -46,7 +46,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from recipes import jsontext
-from recipes.errors import StoreError
+from recipes.errors import InUse, StoreError
 from recipes.formats.io import files, sparse
 from recipes.kinds import KINDS
 from recipes.progress import SILENT_METER
@@ -185,7 +185,7 @@ class Entry:
         try:
             if not self._acquire(lock, 0.0):
                 if progress is None:
-                    raise StoreError(f"{self.path} is in use by another process")
+                    raise InUse(f"{self.path} is in use by another process")
                 with progress.meter(f"waiting for another process with {self.image}") as meter:
                     while not self._acquire(lock, _LOCK_POLL_SECONDS):
                         meter.advance(0)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from doit.cmd_run import Run as DoitRun
 from doit.cmdparse import CmdOption, CmdParseError
-from doit.exceptions import InvalidCommand
+from doit.exceptions import InvalidCommand, TaskFailed, UnmetDependency
 from doit.runner import MThreadRunner
 
 from recipes import interruption
@@ -29,7 +29,7 @@ from recipes.project import workspace
 from . import arguments
 from .commands import manual
 from .commands.command import INTERRUPTED
-from .commands.spoken import Parser, Spoken
+from .commands.spoken import BROKEN, FAILED, Parser, Spoken
 from .missing import unknown
 from .tasks.optional import OptionTask
 
@@ -121,7 +121,7 @@ no name what it has with prewarm = true. A pattern such as 'raw:debian-*' names 
         try:
             if not self.sel_default_tasks:
                 _remember(named)
-            return self._run(options)
+            return self._told_apart(options)
         except KeyboardInterrupt:
             if not _stop_threads():
                 heard.end()
@@ -133,10 +133,31 @@ no name what it has with prewarm = true. A pattern such as 'raw:debian-*' names 
         finally:
             _tidy(named)
 
+    def _told_apart(self, options: dict[str, Any]) -> int:
+        """Run, and return 2 for bugs only: doit has that for a task whose input could not be made, too."""
+        reporter = options["reporter"]
+        kind = self.reporters[reporter] if isinstance(reporter, str) else reporter
+        failures: list[object] = []
+        status = self._run({**options, "reporter": type(kind.__name__, (_Noting, kind), {"failures": failures})})
+        if status == BROKEN and failures and all(isinstance(each, (TaskFailed, UnmetDependency)) for each in failures):
+            return FAILED
+        return status
+
     def _run(self, options: dict[str, Any]) -> int:
         MThreadRunner.Child = _Worker
         status: int = super()._execute(**options)
         return status
+
+
+class _Noting:
+    """A reporter that keeps what failed, beside telling it."""
+
+    failures: list[object]
+
+    def add_failure(self, task: Task, failure: object) -> None:
+        """Keep and tell a failure."""
+        self.failures.append(failure)
+        super().add_failure(task, failure)  # type: ignore[misc]
 
 
 def task_options() -> dict[str, list[CmdOption]]:

@@ -15,6 +15,7 @@ from recipes.project import plan as facts
 from recipes.units import format_size
 
 from .command import JSON, CacheCommand, aligned, show
+from .spoken import FAILED
 
 if TYPE_CHECKING:
     from recipes.project.plan import Row, Totals
@@ -31,7 +32,8 @@ size of the content and of the virtual disk, and what is released in the end.
 
 Sizes come from images.toml, checksum lists, receipts, and a few bytes of the image, read from upstream. "?" is what is
 not known before the download: gzip and bzip2 do not say how much they hold. Nothing is made or downloaded, and the
-registry of [cache] is not asked: what it has is pulled instead, which is left out of account.
+registry of [cache] is not asked: what it has is pulled instead, which is left out of account. Fails where
+nothing is known of any image, since no list can be had.
 """
     cmd_options = (JSON,)
 
@@ -45,7 +47,7 @@ registry of [cache] is not asked: what it has is pulled instead, which is left o
             progress.close()
         sums = facts.totals(rows, shutil.disk_usage(space.session.store.root).free)
         show(_json(space, rows, sums) if json else _text(space, rows, sums))
-        return 0
+        return FAILED if rows and all(row.identity is None for row in rows) else 0
 
 
 def selection(space: Workspace, words: list[str]) -> dict[str, set[str]]:

@@ -13,12 +13,13 @@ from doit.exceptions import InvalidCommand
 
 from recipes.cache import prune, usage
 from recipes.cache.prune import Policy, Standing, Verdict
-from recipes.errors import LarderError
+from recipes.errors import InUse, LarderError
 from recipes.formats.io import sparse
 from recipes.project import holdings
 from recipes.units import format_size, parse_size
 
 from .command import JSON, CacheCommand, aligned, show
+from .spoken import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,8 @@ something else by now, and what killed runs and given-up downloads left. Images 
 every project that shares the cache.
 
 What is asked for and declared stays, whatever its age and size, and so does what is in use: what another process is
-working on, or an overlay has by a hard link. Clones and Lima's cache lose nothing.
+working on, or an overlay has by a hard link. Clones and Lima's cache lose nothing. Fails where something could not be
+deleted.
 """
     cmd_options = (_DRY_RUN, _OLDER_THAN, _MAX_SIZE, JSON)
 
@@ -82,7 +84,7 @@ working on, or an overlay has by a hard link. Clones and Lima's cache lose nothi
             verdicts = _delete(space, verdicts)
         before = prune.total(items)
         show(_json(space, verdicts, before, dry_run) if json else _text(space, verdicts, before, dry_run, policy))
-        return 0
+        return FAILED if any(verdict.failed for verdict in verdicts) else 0
 
 
 def parse_age(text: str) -> int:
@@ -106,7 +108,8 @@ def _delete(space: Workspace, verdicts: Sequence[Verdict]) -> list[Verdict]:
             with space.session.store.entry_of(name, arch).hold() as held:
                 done += _delete_from(held, some)
         except LarderError as error:
-            done += [replace(verdict, kept=error.message, freed=0) for verdict in some]
+            failed = not isinstance(error, InUse)
+            done += [replace(verdict, kept=error.message, failed=failed, freed=0) for verdict in some]
     return done
 
 
@@ -119,7 +122,7 @@ def _delete_alone(verdict: Verdict) -> Verdict:
     except FileNotFoundError:
         pass
     except OSError as error:
-        return replace(verdict, kept=error.strerror or str(error), freed=0)
+        return replace(verdict, kept=error.strerror or str(error), failed=True, freed=0)
     return verdict
 
 

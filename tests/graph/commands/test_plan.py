@@ -30,9 +30,11 @@ CHAIN = ["fetch", "content", "raw"]
 
 
 def plan(project: Project, *names: str, **environ: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of `doit plan --json` by image."""
-    document = json.loads(project.ok("plan", "--json", *names, **environ))
-    return {row["image"]: row for row in document["images"]}
+    """Return the rows of `doit plan --json` by image; where nothing is known of any, it has to fail."""
+    result = project.doit("plan", "--json", *names, **environ)
+    rows = json.loads(result.out)["images"]
+    assert result.status == (1 if rows and all(row["digest"] is None for row in rows) else 0), result
+    return {row["image"]: row for row in rows}
 
 
 def sizes(row: dict[str, Any]) -> tuple[int | None, ...]:

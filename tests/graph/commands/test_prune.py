@@ -262,6 +262,25 @@ class TestInUse:
         assert (project.entry("a") / "disk.raw").read_bytes() == disk("a")
 
 
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_could_not_be_deleted_is_a_failure(three: Project, words: tuple[str, ...]) -> None:
+    three.hook(
+        "import pathlib\n"
+        "unlink = pathlib.Path.unlink\n"
+        "def refuse(self, *args, **more):\n"
+        "    if self.name == 'disk.raw' and '/c/' in str(self):\n"
+        "        raise PermissionError(1, 'Operation not permitted', str(self))\n"
+        "    return unlink(self, *args, **more)\n"
+        "pathlib.Path.unlink = refuse\n"
+    )
+    result = three.doit("prune", *words)
+    assert result.status == 1, result
+    assert "Operation not permitted" in result.out
+    assert (three.entry("c") / "disk.raw").exists()
+    assert not (three.entry("b") / "disk.raw").exists()
+    assert three.doit("prune", "--dry-run", *words).status == 0
+
+
 class TestLeftovers:
     def test_of_killed_runs(self, project: Project) -> None:
         project.declare("a", disk("a"))

@@ -111,19 +111,25 @@ def nearest(name: str, here: Path) -> Path | None:
     for folder in (here, *here.parents):
         file = folder / name
         try:
-            owner = file.stat().st_uid if file.is_file() else None
+            found = file.is_file()
         except OSError:
             # A folder that may not be searched has nothing for this user.
             continue
-        if owner is None:
-            continue
-        if folder != here and owner not in (0, os.getuid()):
-            raise SettingsError(
-                f"{file} is above this folder and belongs to another user, number {owner}",
-                hint=f"name it if it is to be used: LARDER_IMAGES={file.with_name(IMAGES)}",
-            )
-        return file
+        if found:
+            if folder != here:
+                require_own(file)
+            return file
     return None
+
+
+def require_own(file: Path) -> None:
+    """Raise SettingsError where `file`, which nobody named, belongs neither to this user nor to root."""
+    owner = file.stat().st_uid
+    if owner not in (0, os.getuid()):
+        raise SettingsError(
+            f"{file} is above this folder and belongs to another user, number {owner}",
+            hint=f"name it if it is to be used: LARDER_IMAGES={file.with_name(IMAGES)}",
+        )
 
 
 def _images(environ: Mapping[str, str], here: Path) -> Path:

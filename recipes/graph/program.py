@@ -17,7 +17,7 @@ from doit.doit_cmd import DoitMain
 
 from recipes import __version__
 from recipes.errors import SettingsError
-from recipes.settings import IMAGES, expand, nearest
+from recipes.settings import IMAGES, expand, nearest, require_own
 
 from .commands.spoken import PROGRAM
 from .tasks import everything
@@ -83,7 +83,11 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
             return None
         images = nearest(IMAGES, here)
         dodo = images and images.with_name(opt_dodo["default"])
-        return dodo if dodo and dodo.is_file() else None
+        if dodo is None or not dodo.is_file():
+            return None
+        # It is run, which is worse than to be believed.
+        require_own(dodo)
+        return dodo
 
 
 class Program(DoitMain):  # type: ignore[misc]
@@ -104,11 +108,18 @@ class Program(DoitMain):  # type: ignore[misc]
         """Do what the words of a command line say; return the exit status."""
         words = ["help", *all_args[1:]] if all_args[:1] in (["-h"], ["--help"]) else list(all_args)
         try:
-            status: int | None = super().run(words)
+            status: int | None = super().run(words or self._without_words())
         except SettingsError as error:
             sys.stderr.write(f"{error}\n")
             return 3
         return status or 0
+
+    def _without_words(self) -> list[str]:
+        """Return what to do where nothing is said: in a project what that wants ahead, elsewhere to help."""
+        here = Path.cwd()
+        named = os.environ.get("LARDER_IMAGES") or os.environ.get(opt_dodo["env_var"])
+        in_project = named or (here / opt_dodo["default"]).is_file() or nearest(IMAGES, here)
+        return [] if in_project else ["help"]
 
 
 def main() -> int:

@@ -37,6 +37,12 @@ class TestWhereItIs:
         assert {f"raw:{name}" for name in ("ubuntu-24.04", "debian-12")} <= set(said.split())
         assert not list(empty.iterdir())
 
+    def test_in_no_project_nothing_is_made_unasked(self, project: Project, tmp_path: Path) -> None:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        assert project.larder_ok(folder=empty) == project.larder_ok("-h", folder=empty)
+        assert not project.cache.exists()
+
     def test_the_environment_counts_above_the_folder(self, bare: Project, tmp_path: Path) -> None:
         said = bare.larder_ok("list", "-q", "--all", LARDER_IMAGES=str(catalogue()))
         assert "raw:debian-12" in said
@@ -74,6 +80,12 @@ class TestWhereItIs:
         assert result.status == 3
         assert "belongs to another user" in result.err
         assert bare.larder_ok("list", folder=below, LARDER_IMAGES=str(bare.folder / "images.toml"))
+        os.chown(bare.folder / "images.toml", 0, -1)
+        (bare.folder / "dodo.py").write_text("raise SystemExit('it was run')\n")
+        os.chown(bare.folder / "dodo.py", 12345, -1)
+        result = bare.larder("list", folder=below)
+        assert result.status == 3
+        assert "dodo.py is above this folder and belongs to another user" in result.err
 
 
 class TestOptions:

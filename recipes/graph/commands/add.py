@@ -72,7 +72,7 @@ Where no list names the image nothing says what it has to be: --digest does, or 
             require_known(pos_args)
             for each in dict.fromkeys(pos_args):
                 edit.copy(each)
-            facts: dict[str, Any] = {"added": list(dict.fromkeys(pos_args))}
+            facts: dict[str, Any] = {"added": list(dict.fromkeys(pos_args)), "found": [], "notes": []}
             return finish(edit, facts, json=json, dry_run=dry_run, said=[_made(pos_args[0])])
         urls = [_url(each, path.parent) for each in others]
         wish = Wish(_digest(digest), FilePath(get_initial_workdir()) / keyring if keyring else None, first_use)

@@ -140,14 +140,6 @@ WITHOUT_TESTS = {
     "sources/access": "a tuple without methods",
 }
 
-#: What is still tested through its package only. This list gets shorter, never longer: write the test module instead.
-TESTED_THROUGH_THEIR_PACKAGE = {
-    "graph/commands": "command help list path",
-    "graph": "database failure report run",
-    "graph/tasks": "optional",
-    "": "interruption",
-}
-
 
 def mirrored(path: Path) -> Path:
     """Return where the tests of the module at `path` are."""
@@ -157,26 +149,18 @@ def mirrored(path: Path) -> Path:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__init__.py"], ids=name_of)
 def test_each_module_has_its_test_module(path: Path) -> None:
     module = path.relative_to(RECIPES).with_suffix("").as_posix()
-    folder, _, name = module.rpartition("/")
-    through = name in TESTED_THROUGH_THEIR_PACKAGE.get(folder, "").split()
     wanted = mirrored(path).relative_to(TESTS.parent)
-    if mirrored(path).exists():
-        assert module not in WITHOUT_TESTS, f"{wanted} is there: take {module} out of WITHOUT_TESTS"
-        assert not through, f"{wanted} is there: take {module} out of TESTED_THROUGH_THEIR_PACKAGE"
-    elif module not in WITHOUT_TESTS:
-        assert through, (
+    if module in WITHOUT_TESTS:
+        assert not mirrored(path).exists(), f"{wanted} is there: take {module} out of WITHOUT_TESTS"
+    else:
+        assert mirrored(path).exists(), (
             f"recipes/{module}.py has no test module: write {wanted}, which tests what the module itself promises (its "
             "bounds, its errors). Only what holds no logic at all goes into WITHOUT_TESTS, with the reason"
         )
 
 
 def test_what_has_no_test_module_is_there() -> None:
-    listed = [
-        f"{folder}/{name}".lstrip("/")
-        for folder, names in TESTED_THROUGH_THEIR_PACKAGE.items()
-        for name in names.split()
-    ]
-    assert not [module for module in (*listed, *WITHOUT_TESTS) if not (RECIPES / f"{module}.py").exists()]
+    assert not [module for module in WITHOUT_TESTS if not (RECIPES / f"{module}.py").exists()]
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)

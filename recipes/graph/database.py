@@ -89,7 +89,7 @@ class WriteThrough(SqliteDB):  # type: ignore[misc]
     def records(self) -> dict[str, Any]:
         """Return what is recorded, by task."""
         try:
-            rows = self._conn.execute("select task_id, task_data from doit order by task_id").fetchall()
+            rows = self._conn.execute("select task_id from doit order by task_id").fetchall()
         except sqlite3.Error as error:
             raise InvalidCommand(f"{self.name}: {error}") from error
         return {row["task_id"]: self._get_task_data(row["task_id"]) for row in rows}

@@ -65,7 +65,8 @@ class OptionTask(Task):  # type: ignore[misc]
             except LarderError as error:
                 raise InvalidCommand(f"{self.name}: {error}") from None
             self.task_dep.extend(f"{kind}:{self.image.name}" for kind in self.kinds)
-        return list(rest)
+        # Nothing where doit asks for what it does not give, as of a task that others depend on.
+        return list(rest or [])
 
     def _act(self) -> dict[str, str] | TaskFailed:
         try:

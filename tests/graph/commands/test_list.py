@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from tests.kit.project import disk
+
+if TYPE_CHECKING:
+    from tests.kit.project import Project
+
+
+def test_all_that_can_be_made(bare: Project) -> None:
+    bare.declare("b", disk("b"), title="A disk")
+    out = bare.larder_ok("list", "--all")
+    for name in ("raw:a", "raw:b", "fetch:a", "rootfs:b"):
+        assert name in out
+    assert "A disk" in out
+    assert "_sums" not in out
+    assert not list(bare.cache.glob("images/*/*/*.raw")), "nothing is made"
+
+
+def test_nobody_need_read_it_to_its_end(bare: Project) -> None:
+    for number in range(60):
+        bare.declared[f"i{number}"] = bare.declared["a"]
+    bare.write()
+    program = [sys.executable, "-m", "recipes.graph.program", "list", "--all"]
+    with subprocess.Popen(
+        program, cwd=bare.folder, env=bare.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_it_loads_nothing_that_is_slow_to_import(bare: Project) -> None:
+    code = (
+        "import sys\nfrom recipes.graph.program import Program\nstatus = Program().run(['list', '--all'])\n"
+        "slow = {'requests', 'jsonschema', 'rich', 'zstandard', 'urllib3', 'deflate', 'isal'} & sys.modules.keys()\n"
+        "sys.stderr.write(f'slow: {sorted(slow)}')\nsys.exit(status)"
+    )
+    # The first run validates images.toml, which takes the schema; all others know that it is valid.
+    for run in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=bare.folder, env=bare.environ, capture_output=True, text=True, check=True
+        )
+        assert "raw:a" in done.stdout
+        if run:
+            assert done.stderr == "slow: []"

@@ -20,9 +20,9 @@ from recipes.names import tail
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout
 from recipes.settings import ARCH_ALIASES
-from recipes.sources import beside, first_use, layouts, openpgp, registry
+from recipes.sources import beside, first_use, layouts, machines, openpgp, registry
 from recipes.sources.access import Access
-from recipes.sources.manifests import Index, Named
+from recipes.sources.manifests import Named
 from recipes.sources.peek import Peek
 from recipes.sources.urls import with_mirrors
 
@@ -265,11 +265,5 @@ def _in_registry(url: str, wish: Wish, here: Arch, access: Access) -> Found:
     else:
         # In the url it is what docker and podman take, and the tag beside it is followed by `larder update`.
         found.url = str(reference) if reference.digest else f"{reference}@{digest}"
-    if isinstance(named.document, Index):
-        machines = dict.fromkeys(ARCH_ALIASES.values())
-        found.arches = tuple(arch for arch in machines if named.document.candidates(arch))
-        if not found.arches:
-            named.digest_for(here, shown(url))
-    else:
-        found.arches = (_assumed(here, found),)
+    found.arches = machines.of(named, url, access) or (_assumed(here, found),)
     return found

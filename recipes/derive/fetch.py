@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from recipes.cache.receipt import Served
 from recipes.model import Artifact
 from recipes.reference import serves_by_digest
-from recipes.sources import download, oci_fetch
-from recipes.sources.access import Access
 
 from .recipe import Made, Recipe
 
@@ -26,6 +24,9 @@ def make(work: Work) -> Made:
     That of an image from a registry, or from a layout in a folder, is an archive of its blobs. It is the same for the
     same manifest, and its own digest is known only once it is there.
     """
+    from recipes.sources import download, oci_fetch
+    from recipes.sources.access import Access
+
     identity = work.identity
     urls, part = identity.urls, work.held.entry.part
     access = Access(work.limits.mirrors, work.limits.offline, progress=work.progress)

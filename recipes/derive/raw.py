@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.cache import store
-from recipes.formats.disk import to_raw as disk
-from recipes.formats.io import blkhash
 from recipes.formats.io.probe import RAW_FORMATS
 from recipes.formats.io.sparse import SECTOR
 from recipes.model import Artifact
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
 
 def make(work: Work) -> Made:
     """Convert the content to RAW; content that is RAW already becomes it, or is cloned where it is to stay."""
+    from recipes.formats.disk import to_raw as disk
+    from recipes.formats.io import blkhash
+
     path, receipt = work.input()
     content = receipt.content
     assert content is not None, "the receipt of a content describes it"

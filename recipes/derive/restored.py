@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from recipes.errors import StoreError
 from recipes.formats.io import sparse
 
-from . import verify
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,7 +34,7 @@ def adopt(entry: Entry, receipt: Receipt, *, jobs: int, progress: Progress) -> b
     matches = entry.matches(receipt)
     if matches and not swollen:
         return True
-    if not matches and verify.damage(entry, receipt, jobs=jobs, progress=progress) is not None:
+    if not matches and _is_damaged(entry, receipt, jobs, progress):
         return False
     with suppress(StoreError, OSError), entry.hold() as held:
         if entry.receipt(receipt.kind) != receipt or _stamp(path) != seen:
@@ -50,6 +48,12 @@ def adopt(entry: Entry, receipt: Receipt, *, jobs: int, progress: Progress) -> b
         if swollen and _is_swollen(entry, receipt):
             held.publish(path, receipt)
     return True
+
+
+def _is_damaged(entry: Entry, receipt: Receipt, jobs: int, progress: Progress) -> bool:
+    from . import verify
+
+    return verify.damage(entry, receipt, jobs=jobs, progress=progress) is not None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

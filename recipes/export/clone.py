@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from recipes.cache.store import is_there
 from recipes.errors import StoreError
-from recipes.formats.disk.qcow2.overlay import write_overlay
 from recipes.formats.io import sparse
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.sparse import SECTOR
@@ -166,6 +165,7 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
 
     Errors: `StoreError`, `NoSpace`, `LimitExceeded` for an overlay of a size that QCOW2 does not have.
     """
+
     began = time.monotonic()
     require_free(path, force=wish.force)
     with os_errors(path), _swept(path, progress):
@@ -205,6 +205,8 @@ class _Job(NamedTuple):
             method, size = self._take(base_draft)
             if method != "hardlink":
                 base_draft.chmod(0o444)
+            from recipes.formats.disk.qcow2.overlay import write_overlay
+
             write_overlay(draft, backing=base.name, size=size)
             written = _written(base_draft, method) + sparse.allocated(draft)
             if self.wish.force:

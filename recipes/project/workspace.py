@@ -19,7 +19,6 @@ from recipes.derive import engine
 from recipes.derive.engine import Session
 from recipes.derive.recipe import Limits
 from recipes.errors import DigestMismatch, LarderError
-from recipes.exchange.pull import Remote
 from recipes.settings import Settings
 from recipes.sources.access import Access
 from recipes.sources.lists import TTL, ListRef, Lists
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 
     from recipes.cache.receipt import Receipt
     from recipes.declare.declaration import Declaration
+    from recipes.exchange.pull import Remote
     from recipes.model import Identity, Image
     from recipes.progress import Progress
+    from recipes.reference import Namespace
 
 #: doit's exit status for what is wrong before any task runs.
 USAGE_ERROR = 3
@@ -126,6 +127,12 @@ def stop() -> None:
         _current.stop.set()
 
 
+def _remote(namespace: Namespace) -> Remote:
+    from recipes.exchange.pull import Remote
+
+    return Remote(namespace)
+
+
 def open_workspace(here: Path) -> Workspace:
     """Open the workspace of the project that the folder `here` is in, or of the catalogue where it is in none.
 
@@ -158,6 +165,6 @@ def open_workspace(here: Path) -> Workspace:
             name: by_arch[settings.arch] for name, by_arch in declaration.images.items() if settings.arch in by_arch
         },
         stop=stop,
-        remote=Remote(declaration.registry) if declaration.registry else None,
+        remote=_remote(declaration.registry) if declaration.registry else None,
     )
     return _current

@@ -2,6 +2,8 @@
 
 What a tag in a registry names is kept as a list is: the document is the registry's manifest or index then.
 
+What asks and what verifies is imported where that is done: most runs look at the copies only.
+
 One JSON file per list in the cache holds the text (of a signed one, only what the signature covers), what makes the
 next request conditional, and when upstream last confirmed it; it is replaced as a whole.
 """
@@ -23,17 +25,15 @@ from recipes.names import tail
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout, serves_by_digest
 
-from . import checksums, layouts, openpgp, pages, registry
-from .manifests import Named
-from .urls import with_mirrors
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.model import Source
 
+    from . import pages
     from .access import Access
     from .checksums import ChecksumList
+    from .manifests import Named
 
     Listing = ChecksumList | Named
 
@@ -54,6 +54,8 @@ class _Kept:
     @classmethod
     def load(cls, data: bytes) -> Self:
         """Read what `dump` wrote; raise ValueError, TypeError or KeyError where it is something else."""
+        from . import pages
+
         fields = jsontext.loads(data)
         return cls(
             str(fields["url"]),
@@ -138,6 +140,13 @@ def _digest_of(path: Path) -> str:
         raise LarderError(f"cannot read the keyring {path}: {error.strerror}") from error
 
 
+def _parsed(text: str, *, is_tag: bool) -> Listing:
+    from . import checksums
+    from .manifests import Named
+
+    return Named.parse(text.encode()) if is_tag else checksums.parse(text)
+
+
 class Lists:
     """The cached checksum lists."""
 
@@ -156,7 +165,7 @@ class Lists:
         kept = self._kept(ref)
         if kept is None:
             raise FetchError(f"the {ref.what} was not fetched yet")
-        parsed = Named.parse(kept.text.encode()) if ref.is_tag else checksums.parse(kept.text)
+        parsed = _parsed(kept.text, is_tag=ref.is_tag)
         self._parsed[ref.key] = (version, parsed)
         return parsed
 
@@ -217,6 +226,9 @@ class Lists:
         kept: _Kept | None,
         access: Access,
     ) -> _Kept:
+        from . import checksums, pages
+        from .urls import with_mirrors
+
         if ref.is_tag:
             return self._resolve(ref, kept, access)
         answer = pages.get(
@@ -232,6 +244,8 @@ class Lists:
             return replace(kept, confirmed=time.time())
         content = answer.content
         if ref.keyring is not None:
+            from . import openpgp
+
             signature = self._signature(ref, access)
             content = openpgp.verify(content, signature, ref.keyring.read_bytes(), what=shown(ref.url))
         text = checksums.decode(content)
@@ -244,6 +258,10 @@ class Lists:
         kept: _Kept | None,
         access: Access,
     ) -> _Kept:
+        from . import layouts, pages, registry
+        from .manifests import Named
+        from .urls import with_mirrors
+
         urls = with_mirrors((ref.url,), access.mirrors)
         offline, progress = access.offline, access.progress
         data: bytes | None
@@ -270,6 +288,9 @@ class Lists:
         ref: ListRef,
         access: Access,
     ) -> bytes | None:
+        from . import pages
+        from .urls import with_mirrors
+
         if ref.signature is None:
             return None
         page = pages.get(

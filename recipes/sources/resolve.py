@@ -11,16 +11,14 @@ from recipes.model import Identity
 from recipes.names import tail, with_tail
 from recipes.reference import SCHEME, Reference, is_layout
 
-from .layouts import require_one
 from .lists import ListRef
-from .manifests import Manifest, Named
-from .oci_outline import Outline
 
 if TYPE_CHECKING:
     from recipes.model import Arch, Digest, Image, Source
 
     from .checksums import ChecksumList, Listed
     from .lists import Lists
+    from .manifests import Named
 
 
 def resolve(image: Image, lists: Lists) -> Identity:
@@ -32,6 +30,8 @@ def resolve(image: Image, lists: Lists) -> Identity:
     source = image.source
     if source.digest is not None:
         return Identity(_pinned(source.urls, source.digest), source.digest, source.size)
+    from .manifests import Named
+
     ref = ListRef.of(source)
     assert ref is not None, "a declaration has a digest or a list"
     found = lists.read(ref)
@@ -42,6 +42,10 @@ def resolve(image: Image, lists: Lists) -> Identity:
 
 
 def _named(source: Source, arch: Arch, named: Named) -> Identity:
+    from .layouts import require_one
+    from .manifests import Manifest
+    from .oci_outline import Outline
+
     if is_layout(source.urls[0]):
         require_one(named, arch, source.urls[0])
     digest = named.digest_for(arch, source.urls[0])

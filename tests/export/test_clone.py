@@ -253,7 +253,7 @@ class TestOverlay:
         def full(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr(module, "write_overlay", full)
+        monkeypatch.setattr("recipes.formats.disk.qcow2.overlay.write_overlay", full)
         with pytest.raises(NoSpace, match="No space left"):
             clone(raw, vm / "disk", Wish("qcow2"))
         assert names(vm) == set()

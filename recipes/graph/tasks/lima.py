@@ -11,7 +11,6 @@ from doit.exceptions import TaskFailed
 
 from recipes.console import tell
 from recipes.errors import LarderError
-from recipes.export import lima, lima_supply
 from recipes.graph.failure import failure
 from recipes.kinds import DERIVABLE
 from recipes.project import workspace
@@ -60,6 +59,8 @@ def task_lima() -> Iterator[dict[str, Any]]:
 
 def export(name: str, lima_cache: str, template: bool) -> dict[str, str] | TaskFailed:
     """Bring what Lima needs of the image `name` into its cache, and print the template where that is wanted."""
+    from recipes.export import lima, lima_supply
+
     space = workspace.current()
     try:
         image = space.images[name]
@@ -77,6 +78,8 @@ def export(name: str, lima_cache: str, template: bool) -> dict[str, str] | TaskF
 
 def is_exported(task: Any, values: object, name: str) -> bool:
     """Say whether Lima's cache has what it needs, and nothing is to be printed."""
+    from recipes.export import lima_supply
+
     space = workspace.current()
     options = task.options or {}
     if options.get("template"):
@@ -91,6 +94,8 @@ def is_exported(task: Any, values: object, name: str) -> bool:
 
 def clean(name: str) -> TaskFailed | None:
     """Remove the image from Lima's cache; what Lima has of another release stays."""
+    from recipes.export import lima
+
     space = workspace.current()
     try:
         image = space.images[name]
@@ -108,4 +113,6 @@ def _folder(option: str) -> Path:
     if option:
         # doit has gone to the folder of dodo.py.
         return Path(doit.get_initial_workdir()) / expand(option)
+    from recipes.export import lima_supply
+
     return lima_supply.default_cache()

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from recipes.cache import usage
 from recipes.derive import engine
 from recipes.errors import LarderError, StoreError
-from recipes.exchange import pull, push
-from recipes.formats.io.context import Context
 from recipes.graph.failure import failure
 from recipes.kinds import DERIVABLE
 from recipes.project import workspace
@@ -52,6 +50,8 @@ class Settled:
 
     def __call__(self, task: object, values: object) -> bool:
         """Answer doit."""
+        from recipes.exchange import pull
+
         space = workspace.current()
         if space.settings.offline or space.remote is None or space.remote.is_gone:
             return True
@@ -125,6 +125,9 @@ class PushTask(OptionTask):
 
     def act(self) -> None:
         """Push them."""
+        from recipes.exchange import push
+        from recipes.formats.io.context import Context
+
         space = workspace.current()
         assert space.remote is not None, "there is no such task without a registry"
         entry, identity = space.session.store.entry(self.image), space.identity(self.image)

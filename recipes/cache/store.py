@@ -67,6 +67,7 @@ _MODE = 0o444
 _TEMPORARY = ".tmp-"
 _PENDING = ".next-"
 _LOCK = ".lock"
+_ASKED = ".asked"
 _LOCK_POLL_SECONDS = 0.2
 #: How often in a row the folder of an entry may vanish before its lock is taken.
 _LOCK_RETRIES = 100
@@ -80,10 +81,14 @@ class Entry:
         self.path = path
         self.image = image
         self.arch = arch
+        self._artifacts: dict[str, Path] = {}
 
     def artifact(self, kind: str) -> Path:
         """Return where the artifact of `kind` is, or would be."""
-        return self.path / KINDS[kind].file
+        path = self._artifacts.get(kind)
+        if path is None:
+            path = self._artifacts[kind] = self.path / KINDS[kind].file
+        return path
 
     @property
     def part(self) -> Path:
@@ -97,7 +102,7 @@ class Entry:
 
     def receipt(self, kind: str) -> Receipt | None:
         """Return the receipt of `kind`, None where there is none that this version reads."""
-        receipt = _read(self.path / f"{kind}.json", kind)
+        receipt = _read(f"{self.path}/{kind}.json", kind)
         if receipt is not None and self.matches(receipt):
             return receipt
         pending = self._pending(kind)
@@ -127,7 +132,7 @@ class Entry:
         """Return the kinds that were named on a command line, or may have been: a mark that cannot be read counts."""
         names = self._names()
         if names is not None:
-            return {kind for kind in KINDS if self._mark(kind).name in names}
+            return {kind for kind in KINDS if f"{kind}{_ASKED}" in names}
         return {kind for kind in KINDS if not is_gone(self._mark(kind))}
 
     def ask(self, kind: str) -> None:
@@ -160,7 +165,7 @@ class Entry:
         names = self._names()
         if names is None or not is_there(self.path):
             return False
-        marks = {f"{kind}{ending}" for kind in KINDS for ending in (".json", ".asked", ".used")}
+        marks = {f"{kind}{ending}" for kind in KINDS for ending in (".json", _ASKED, ".used")}
         marks |= {_LOCK, self.clones.name, f"{self.part.name}.json"}
         return all(name in marks or name.startswith((_TEMPORARY, _PENDING)) for name in names)
 
@@ -217,7 +222,7 @@ class Entry:
         raise StoreError(f"cannot lock {self.path}: it is no folder, or vanishes as soon as it is made")
 
     def _mark(self, kind: str) -> Path:
-        return self.path / f"{kind}.asked"
+        return self.path / f"{kind}{_ASKED}"
 
     def _pending(self, kind: str) -> Path | None:
         """Return where the receipt is of an artifact whose publication was broken off, None where there is none."""
@@ -372,9 +377,11 @@ def link(source: Path, destination: Path) -> None:
         sparse.clone(source, destination, meter=SILENT_METER)
 
 
-def _read(path: Path, kind: str) -> Receipt | None:
+def _read(path: Path | str, kind: str) -> Receipt | None:
     try:
-        receipt = Receipt.from_json(jsontext.loads(path.read_bytes()))
+        # A thousand are read once each: a path of each would cost as much as reading it.
+        with open(path, "rb", buffering=0) as file:
+            receipt = Receipt.from_json(jsontext.loads(file.read()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return receipt if receipt.kind == kind else None

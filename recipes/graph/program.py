@@ -17,6 +17,7 @@ from doit.doit_cmd import DoitMain
 
 from recipes import __version__
 from recipes.errors import SettingsError
+from recipes.project import workspace
 from recipes.settings import IMAGES, expand, nearest, require_own
 
 from .commands.spoken import PROGRAM
@@ -24,6 +25,9 @@ from .tasks import everything
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from doit.cmd_base import Command
+    from doit.task import Task
 
 #: Each option, and the variable of the environment that it stands for.
 _VARIABLES: Mapping[str, str] = {
@@ -73,6 +77,13 @@ class Loader(DodoTaskLoader):  # type: ignore[misc]
             # What doit.get_initial_workdir() returns; doit sets it where it loads a file.
             loader.initial_workdir = str(here)
             self.namespace = everything.load(here)
+
+    def load_tasks(self, cmd: Command, pos_args: Sequence[str]) -> list[Task]:
+        """Load the tasks that `pos_args` can need, or all."""
+        if cmd.execute_tasks and workspace.is_open():
+            self.namespace = everything.narrowed(self.namespace, pos_args)
+        tasks: list[Task] = super().load_tasks(cmd, pos_args)
+        return tasks
 
     def _names_file(self, opt_values: Mapping[str, Any]) -> bool:
         return opt_values["dodoFile"] != opt_dodo["default"] or bool(opt_values["cwdPath"] or opt_values["seek_file"])

@@ -25,6 +25,7 @@ from recipes.sources.lists import TTL, ListRef, Lists
 from recipes.sources.resolve import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from recipes.cache.receipt import Receipt
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from recipes.model import Identity, Image
     from recipes.progress import Progress
     from recipes.reference import Namespace
+
+    from .needs import Needs
 
 #: doit's exit status for what is wrong before any task runs.
 USAGE_ERROR = 3
@@ -50,9 +53,16 @@ class Workspace:
     images: dict[str, Image]
     #: Set when the run is told to stop.
     stop: threading.Event
+    #: What this run can need; None for all there is.
+    needs: Needs | None = None
     #: The registry to share through, where one is declared.
     remote: Remote | None = None
     _identities: dict[Image, tuple[object, Identity]] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> Mapping[str, Image]:
+        """The images of `images` that this run can need."""
+        return self.images if self.needs is None else self.needs.images
 
     def identity(self, image: Image) -> Identity:
         """Return what upstream serves of `image` now, as far as its declaration and its list tell.

@@ -75,7 +75,7 @@ def task__sums() -> Iterator[TaskDict]:
 
 
 def _lists() -> set[ListRef]:
-    refs = (ListRef.of(image.source) for image in workspace.current().images.values())
+    refs = (ListRef.of(image.source) for image in workspace.current().needed.values())
     return {ref for ref in refs if ref is not None}
 
 
@@ -97,7 +97,7 @@ def is_fresh(task: object, values: object, ref: ListRef) -> bool:
 def task_resolve() -> Iterator[TaskDict]:
     """What upstream serves of each image: url, digest, size."""
     yield {"basename": "resolve", "name": None, "doc": task_resolve.__doc__}
-    for name, image in workspace.current().images.items():
+    for name, image in workspace.current().needed.items():
         ref = ListRef.of(image.source)
         yield {
             "name": name,
@@ -144,7 +144,7 @@ def derivations(kind: str) -> Iterator[TaskDict]:
     row = KINDS[kind]
     yield {"basename": kind, "name": None, "doc": row.doc.format(title="each image")}
     space = workspace.current()
-    for name, image in space.images.items():
+    for name, image in space.needed.items():
         if kind not in DERIVABLE[image.kind]:
             continue
         made_from = DERIVABLE[image.kind][kind]

@@ -6,7 +6,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 from recipes.graph.report import Reporter
-from recipes.project import workspace
+from recipes.project import needs, workspace
 
 from .clone import task_clone
 from .derivations import creators, task__sums, task_resolve
@@ -14,11 +14,30 @@ from .lima import task_lima
 from .registry import task_pull, task_push
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 #: Objects that are made before those that are alive are looked through; 700 is Python's own.
 _GC_THRESHOLD = 50_000
-_ALONE = (task__sums, task_clone, task_lima, task_pull, task_push, task_resolve)
+#: What derivations depend on, and all that stands for itself.
+_NEEDED = (task__sums, task_pull, task_resolve)
+_ALONE = (*_NEEDED, task_clone, task_lima, task_push)
+
+
+def narrowed(namespace: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Return of `namespace` what a run of the tasks in `words` can need; all of it where they do not tell.
+
+    Tasks that are not larder's may depend on any of larder's.
+    """
+    space = workspace.current()
+    makers = {name: value for name, value in namespace.items() if name.startswith("task_")}
+    is_ours = all(getattr(maker, "__module__", "").startswith(__package__) for maker in makers.values())
+    names = words or namespace["DOIT_CONFIG"].get("default_tasks", ())
+    space.needs = needs.of(names, space.images) if is_ours and names else None
+    if space.needs is None:
+        return dict(namespace)
+    kept = {*(f"task_{kind}" for kind in space.needs.kinds), *(each.__name__ for each in _NEEDED)}
+    return {name: value for name, value in namespace.items() if name not in makers or name in kept}
 
 
 def load(here: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def task_pull() -> Iterator[dict[str, Any]] | None:
 
 def _pulls(space: Workspace, remote: Remote) -> Iterator[dict[str, Any]]:
     yield {"basename": "pull", "name": None, "doc": task_pull.__doc__}
-    for name, image in space.images.items():
+    for name, image in space.needed.items():
         yield {
             "basename": "pull",
             "name": name,

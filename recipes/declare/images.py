@@ -54,6 +54,19 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 _VHDX_SIZES = (64 << 20, (16 << 40) - (1 << 20))
 
 
+def wrong_with(name: str) -> str | None:
+    """Say why an image cannot be called `name`; None where it can.
+
+    >>> wrong_with("Debian"), wrong_with("debian-12")
+    ('expected a name in lower case: debian', None)
+    """
+    if _NAME.fullmatch(name.lower()) and name != name.lower():
+        return f"expected a name in lower case: {name.lower()}"
+    if not _NAME.fullmatch(name):
+        return "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit"
+    return f"doit has a command called {name}; choose another name" if name in COMMANDS else None
+
+
 class ImageReader:
     """Reads images; files that they name are below `folder`."""
 
@@ -75,16 +88,8 @@ class ImageReader:
                     f"differs from {other} only in case, and the two would share a folder where case is ignored",
                     key=True,
                 )
-            elif _NAME.fullmatch(name.lower()) and name != name.lower():
-                self._wrong(path, f"expected a name in lower case: {name.lower()}", key=True)
-            elif not _NAME.fullmatch(name):
-                self._wrong(
-                    path,
-                    "expected a name of letters a-z, digits and . _ + -, beginning with a letter or a digit",
-                    key=True,
-                )
-            elif name in COMMANDS:
-                self._wrong(path, f"doit has a command called {name}; choose another name", key=True)
+            elif problem := wrong_with(name):
+                self._wrong(path, problem, key=True)
 
     def read(self, name: str, value: object) -> dict[Arch, Image]:
         """Read the table `value` of the image `name`."""

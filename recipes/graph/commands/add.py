@@ -11,6 +11,7 @@ from doit import get_initial_workdir
 from doit.exceptions import InvalidCommand
 
 from recipes.console import console
+from recipes.declare.images import wrong_with
 from recipes.declare.urls import is_relative
 from recipes.errors import LarderError
 from recipes.model import Digest
@@ -74,6 +75,8 @@ Where no list names the image nothing says what it has to be: --digest does, or 
                 edit.copy(each)
             facts: dict[str, Any] = {"added": list(dict.fromkeys(pos_args)), "found": [], "notes": []}
             return finish(edit, facts, json=json, dry_run=dry_run, said=[_made(pos_args[0])])
+        if problem := wrong_with(name):
+            raise InvalidCommand(f"{name}: {problem}")
         urls = [_url(each, path.parent) for each in others]
         wish = Wish(_digest(digest), FilePath(get_initial_workdir()) / keyring if keyring else None, first_use)
         if digest and len(others) > 1:

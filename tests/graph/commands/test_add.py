@@ -144,6 +144,12 @@ class TestFromAUrl:
         assert result.status == 1
         assert "c is declared in images.toml already, for aarch64" in result.err
 
+    @pytest.mark.parametrize("name", ["Debian", "a/b", "status", "https://h.example/a.img"])
+    def test_a_name_that_cannot_be(self, name: str, bare: Project) -> None:
+        result = bare.larder("add", name, "https://127.0.0.1:9/disk.img")
+        assert result.status == 3
+        assert result.err.startswith(f"ERROR: {name}: ")
+
     def test_a_signed_list(self, bare: Project, root: Path, server: Nginx) -> None:
         (root / "disk.img").write_bytes(disk("b"))
         upstreams.shape("SHA256SUMS", root / "disk.img")

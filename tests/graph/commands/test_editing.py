@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,36 @@ from doit.exceptions import InvalidCommand
 
 from recipes.graph.commands import editing
 from recipes.settings import catalogue
+from tests.kit.project import REPOSITORY, Project, disk
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+SCHEMA = json.loads((REPOSITORY / "schema" / "edit.schema.json").read_text())
+
+
+def test_json_is_what_its_schema_says(bare: Project, tmp_path: Path) -> None:
+    import jsonschema
+
+    (bare.folder / "disk-arm64.img").write_bytes(disk("b"))
+    folder = tmp_path / "new"
+    folder.mkdir()
+    documents = [
+        json.loads(bare.larder_ok(*words, "--json", folder=where))
+        for words, where in (
+            (("init", "debian-12"), folder),
+            (("add", "demo"), bare.folder),
+            (("add", "b", "disk-arm64.img"), bare.folder),
+            (("remove", "b", "-n"), bare.folder),
+            (("remove", "b"), bare.folder),
+        )
+    ]
+    for document in documents:
+        jsonschema.validate(document, SCHEMA)
+    assert documents[2]["found"][0]["arches"] == ["aarch64"]
+    # Every key is in use.
+    assert set().union(*documents) == set(SCHEMA["properties"])
 
 
 def space(images: Path) -> Any:

@@ -8,7 +8,7 @@ from doit.exceptions import InvalidCommand
 
 from recipes.declare.images import COMMANDS
 from recipes.kinds import KINDS
-from recipes.project import workspace
+from recipes.project import catalogue, workspace
 from recipes.wording import either, meant, nearest
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def unknown(word: str, tasks: Iterable[str] = ()) -> InvalidCommand:
 
 def undeclared(name: str, space: Workspace, kind: str = "") -> str:
     """Say that no image `name` is declared, and which may have been meant; for `kind` as a task."""
+    if name in catalogue.images():
+        return f"{space.settings.images.name} declares no image {name!r}; the catalogue has it: `larder add {name}`"
     near = nearest(name, space.declaration.images)
     hint = f"; did you mean {kind}:{near}?" if kind and near else f"; did you mean {near}?" if near else ""
     return f"{space.settings.images.name} declares no image {name!r}{hint}"
@@ -52,6 +54,8 @@ def undeclared(name: str, space: Workspace, kind: str = "") -> str:
 def _bare(word: str, space: Workspace, tasks: Iterable[str]) -> str:
     if elsewhere := _of_another_arch(word, space):
         return elsewhere
+    if word in catalogue.images():
+        return undeclared(word, space)
     known = {*COMMANDS, *KINDS, *space.declaration.images, *(each for each in tasks if ":" not in each)}
     hint = meant(word, known) or "; `larder list` shows what there is"
     return f"{word}: there is no such command, kind, image or task{hint}"

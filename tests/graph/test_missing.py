@@ -43,6 +43,13 @@ def test_typos_are_answered(words: tuple[str, ...], said: str, bare: Project) ->
         assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("words", [("raw:debian-12",), ("debian-12",), ("status", "debian-12"), ("plan", "debian-12")])
+def test_what_the_catalogue_has_can_be_added(words: tuple[str, ...], bare: Project) -> None:
+    result = bare.larder(*words)
+    assert result.status == 3
+    assert "the catalogue has it: `larder add debian-12`" in result.err
+
+
 def _in_doit(bare: Project, *words: str) -> Result:
     (bare.folder / "dodo.py").write_text(OWN_DODO.partition("\n\n\n")[0])
     return bare.doit(*words)

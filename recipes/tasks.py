@@ -1,13 +1,15 @@
 """larder's tasks in a dodo.py of one's own::
 
-from recipes import tasks
+    from recipes import tasks
 
-DOIT_CONFIG = tasks.use(globals())
+    DOIT_CONFIG = tasks.use(globals())
 
 
-def task_boot():
-    disk = tasks.path("raw:ubuntu-24.04")
-    return {"task_dep": ["raw:ubuntu-24.04"], "actions": [f"./boot.sh {disk}"], "uptodate": [False]}
+    def task_boot():
+        disk = tasks.path("raw:ubuntu-24.04")
+        return {"task_dep": ["raw:ubuntu-24.04"], "actions": [f"./boot.sh {disk}"], "uptodate": [False]}
+
+docs/project.md has more of it.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from recipes.errors import LarderError
+from recipes.graph.missing import unknown
 from recipes.graph.tasks import everything
 from recipes.kinds import DERIVABLE
 from recipes.project import workspace
-from recipes.wording import meant
 
 
 def use(namespace: dict[str, Any], **config: Any) -> dict[str, Any]:
@@ -43,6 +45,6 @@ def path(task: str) -> Path:
     kind, _, name = task.partition(":")
     image = space.images.get(name)
     if image is None or kind not in DERIVABLE[image.kind]:
-        known = [f"{kind}:{image.name}" for image in space.images.values() for kind in DERIVABLE[image.kind]]
-        raise LarderError(f"expected KIND:IMAGE as `larder list` shows them, got {task!r}{meant(task, known)}")
+        problem = unknown(task) if ":" in task else f"{task}: expected KIND:IMAGE, such as raw:ubuntu-24.04"
+        raise LarderError(f"tasks.path: {problem}")
     return space.session.store.entry(image).artifact(kind)

@@ -29,10 +29,13 @@ def test_what_it_says_of_the_run_counts(bare: Project) -> None:
 
 
 def test_an_artifact_that_cannot_be(bare: Project) -> None:
-    (bare.folder / "dodo.py").write_text(OWN_DODO.replace('path("raw:a")', 'path("raw:b")'))
-    for result in (bare.larder("list"), bare.doit("list")):
-        assert result.status == 3
-        assert result.err == "expected KIND:IMAGE as `larder list` shows them, got 'raw:b'; did you mean raw:a?\n"
+    bare.declare("image", disk("a"))
+    for word, said in (("raw:imgae", "raw:image"), ("image", "expected KIND:IMAGE"), ("rw:image", "raw:image")):
+        (bare.folder / "dodo.py").write_text(OWN_DODO.replace('path("raw:a")', f'path("{word}")'))
+        for result in (bare.larder("list"), bare.doit("list")):
+            assert result.status == 3
+            assert result.err.startswith(f"tasks.path: {word}: ")
+            assert said in result.err
 
 
 def test_the_declarations_may_be_above(bare: Project) -> None:

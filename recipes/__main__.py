@@ -12,13 +12,14 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 from . import __version__
 from .console import Watch, console, take_any_text
 from .errors import Interrupted, LarderError
 from .formats.io.context import Context
 from .model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from .rootplace import ANYWHERE, RootPlace
 from .settings import ARCH_ALIASES, parse_jobs, processors
 from .units import format_size, parse_size
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from .formats.tree.tree import Tree
     from .progress import Progress
+
+_Parsed = TypeVar("_Parsed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +131,13 @@ def _declare_tree(parser: argparse.ArgumentParser) -> None:
         help="of an archive with several images, take this one (default: this machine's, %(default)s)",
     )
     parser.add_argument("--strip", default="", metavar="FOLDER", help="of a tarball, take this folder for the root")
+    parser.add_argument(
+        "--root",
+        type=_argument(RootPlace.parse),
+        default=ANYWHERE,
+        metavar="PLACE",
+        help='of a disk, take "partition N", "volume GROUP/NAME", "subvolume PATH" or "deployment NAME" for the root',
+    )
 
 
 def _declare_raw(parser: argparse.ArgumentParser) -> None:
@@ -206,10 +216,10 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
 }
 
 
-def _argument(parse: Callable[[str], int]) -> Callable[[str], int]:
+def _argument(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
     """Let argparse print why `parse` refuses a word."""
 
-    def parsed(text: str) -> int:
+    def parsed(text: str) -> _Parsed:
         try:
             return parse(text)
         except ValueError as error:
@@ -305,13 +315,8 @@ def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
     """Return the root file system in SRC, whatever that is."""
     from .formats import rootfs
 
-    return rootfs.open_tree(
-        options.source,
-        _context(options, draft, progress),
-        kind=None,
-        strip=options.strip,
-        arch=ARCH_ALIASES[options.arch],
-    )
+    wanted = rootfs.Wanted(None, ARCH_ALIASES[options.arch], options.strip, options.root)
+    return rootfs.open_tree(options.source, _context(options, draft, progress), wanted)
 
 
 def _context(options: argparse.Namespace, draft: Path, progress: Progress) -> Context:

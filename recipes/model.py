@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
+from recipes.rootplace import ANYWHERE
+
 if TYPE_CHECKING:
     import hashlib
     from pathlib import Path
+
+    from recipes.rootplace import RootPlace
 
 Arch = Literal["x86_64", "aarch64"]
 Kind = Literal["disk", "rootfs", "oci"]
@@ -95,6 +99,8 @@ class Image(NamedTuple):
     #: The kinds of artifact that this project asks for.
     derive: tuple[str, ...] = ()
     prewarm: bool = False
+    #: Where the root file system of a disk is, if that is not to be found out.
+    root: RootPlace = ANYWHERE
     #: Bytes of the virtual disk of a VHDX.
     vhdx_size: int = 1 << 40
     #: Of the layer in an OCI archive.

@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "recipes.names",
         "recipes.redact",
         "recipes.resources",
+        "recipes.rootplace",
         "recipes.units",
         "recipes.wording",
     ),

@@ -161,6 +161,17 @@ def test_a_root_in_a_folder(step: str, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("step", ["rootfs", "vhdx", "oci"])
+def test_where_the_root_is(step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.tar").write_bytes(tar(folder("etc"), folder("usr")))
+    words = [step, str(tmp_path / "a.tar"), str(tmp_path / "out"), "--root"]
+    assert main([*words, "partition 3"]) == 1
+    assert "a partition, volume or subvolume is on a disk, and this is none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, "3"])
+    assert 'expected "partition N"' in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("step", ["rootfs", "vhdx", "oci"])
 def test_the_folder_of_a_layout(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from recipes.kinds import DERIVABLE
 from recipes.model import DEFAULT_COMPRESSION, DEFAULT_VHDX_SIZE, Image
+from recipes.rootplace import ANYWHERE, RootPlace
 from recipes.settings import ARCH_ALIASES
 from recipes.units import format_size
 from recipes.wording import either, nearest
@@ -108,6 +109,7 @@ class ImageReader:
                     (*path, arch, "strip"), f'is for a tarball, kind = "rootfs"; this is kind = "{kind}"', key=True
                 )
         derive = self._derive(path, entries, kind)
+        root = self._root((*path, "root"), entries.get("root"), kind)
         vhdx_size = self._vhdx_size((*path, "vhdx-size"), entries.get("vhdx-size", DEFAULT_VHDX_SIZE))
         return {
             cast("Arch", arch): Image(
@@ -118,6 +120,7 @@ class ImageReader:
                 title=entries.get("title", ""),
                 derive=derive,
                 prewarm=entries.get("prewarm", False),
+                root=root,
                 vhdx_size=vhdx_size,
                 compression=entries.get("oci-compression", DEFAULT_COMPRESSION),
             )
@@ -170,6 +173,17 @@ class ImageReader:
                 possible = either(quoted(one) for one in DERIVABLE[kind])
                 self._wrong(element, f"an image of kind {kind} has no {quoted(artifact)}; expected {possible}")
         return tuple(artifact for _, artifact in derive)
+
+    def _root(self, path: tomlpos.Path, value: object, kind: Kind) -> RootPlace:
+        if not isinstance(value, str):
+            return ANYWHERE
+        if kind != "disk":
+            self._wrong(path, f'is for a disk; this is kind = "{kind}"', key=True)
+        try:
+            return RootPlace.parse(value)
+        except ValueError as error:
+            self._wrong(path, str(error))
+            return ANYWHERE
 
     def _vhdx_size(self, path: tomlpos.Path, value: object) -> int:
         size = self._findings.size(path, value, units=True) or 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.model import Artifact
+from recipes.rootplace import ANYWHERE
 
 from .recipe import Made, Recipe
 
@@ -22,22 +23,22 @@ def make(work: Work) -> Made:
 
     path, receipt = work.input()
     image, context = work.image, work.context("rootfs")
-    with rootfs.open_tree(
-        path, context, kind=image.kind, arch=image.arch, strip=image.source.strip, stored=receipt.wrapper.size
-    ) as tree:
+    wanted = rootfs.Wanted(image.kind, image.arch, image.source.strip, image.root)
+    with rootfs.open_tree(path, context, wanted, stored=receipt.wrapper.size) as tree:
         digest = rootfs.write(tree, work.temporary, context)
     return Made(work.temporary, Artifact(digest=digest), receipt.content)
 
 
 def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
-    """Return what decides about the files beside the content; nothing where the root is the archive's own."""
-    return {"strip": image.source.strip} if image.source.strip else {}
+    """Return what decides about the files beside the content; nothing where the root is found in it."""
+    said = {"strip": image.source.strip, "root": str(image.root) if image.root != ANYWHERE else ""}
+    return {name: value for name, value in said.items() if value}
 
 
 RECIPE = Recipe(
     kind="rootfs",
-    # 2: what fstab mounts from the same disk is part of it.
-    version=2,
+    # 2: what fstab mounts from the same disk is part of it. 3: what ostree deploys; the root that the boot entry names.
+    version=3,
     make=make,
     parameters=parameters,
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.model import Digest
+from recipes.rootplace import ANYWHERE
 
 from .disk import foreign
 from .disk.table import FORMATS, readable
@@ -27,45 +28,51 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.model import Arch, Kind
+    from recipes.rootplace import RootPlace
 
     from .io.context import Context
     from .tree.tree import Tree
 
 
-def open_tree(
-    path: Path,
-    context: Context,
-    *,
-    kind: Kind | None,
-    arch: Arch,
-    strip: str = "",
-    stored: int | None = None,
-) -> Tree:
+class Wanted(NamedTuple):
+    """Which root file system of a file."""
+
+    #: What the file is to be; None leaves that to its content.
+    kind: Kind | None
+    #: Of an archive with images for several architectures, the one.
+    arch: Arch
+    #: The folder of a tarball that is the root, if it is not the tarball's own.
+    strip: str = ""
+    #: Where on a disk the root is, if that is not to be found out.
+    place: RootPlace = ANYWHERE
+
+
+def open_tree(path: Path, context: Context, wanted: Wanted, *, stored: int | None = None) -> Tree:
     """Return the root file system in the file at `path`; nothing is unpacked, the tree reads from the file.
 
-    `kind` says what the file is to be, None leaves that to its content. `strip` is the folder of a tarball that is the
-    root, where it is not the tarball's own. Of an archive with images for several architectures the one for `arch` is
-    taken. The layers of an image are decompressed into files named by `context.scratch`, which have no name any more
-    once they are open; together they may have `context.limit` bytes. `stored` are the bytes of what the file was made
-    of, where that was compressed: what may come of it depends on them.
+    The layers of an image are decompressed into files named by `context.scratch`, which have no name any more once they
+    are open; together they may have `context.limit` bytes. `stored` are the bytes of what the file was made of, where
+    that was compressed: what may come of it depends on them.
 
     Errors: `UnsupportedFeature` for what is none of the three or holds no root file system, `CorruptImage`,
     `LimitExceeded`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
+    strip = wanted.strip
     with os_errors(path):
-        kind = kind or _kind(path)
+        kind = wanted.kind or _kind(path)
         if strip and kind != "rootfs":
             raise UnsupportedFeature(f"{path}: a folder to strip is for a tarball, and this is none")
+        if wanted.place != ANYWHERE and kind != "disk":
+            raise UnsupportedFeature(f"{path}: a partition, volume or subvolume is on a disk, and this is none")
         if kind == "disk":
-            with context.meter(what="reading") as meter:
-                tree = disk_tree.load(path, stored=stored, limit=context.limit, meter=meter)
+            tree = disk_tree.load(path, context, stored=stored, place=wanted.place)
             return _checked(tree, stored or data_size(path), path)
         if kind == "rootfs":
             _require_tarball(path)
             with context.meter(what="reading") as meter:
                 tree = tar_read.load(path, stored=stored, strip=os.fsencode(strip), meter=meter)
             return _checked(tree, stored or path.stat().st_size, path, archive=not strip)
-        with oci_layout.open_image(path, arch=arch) as image:
+        with oci_layout.open_image(path, arch=wanted.arch) as image:
             tree = layers.flatten(image, context)
             return _checked(tree, image.stored, path)
 

@@ -7,6 +7,7 @@ import pytest
 from recipes.declare.findings import Findings
 from recipes.declare.images import COMMANDS, DEFAULT_DERIVE, ImageReader
 from recipes.kinds import DERIVABLE
+from recipes.rootplace import ANYWHERE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,3 +154,15 @@ def test_a_folder_is_taken_off_tarballs_only(tmp_path: Path) -> None:
     assert read(tmp_path, x86_64=source("a.tar", strip="root"))[1] == []
     _, wrong = read(tmp_path, x86_64=source("a.img", strip="root"))
     assert wrong == ['x86_64.strip: is for a tarball, kind = "rootfs"; this is kind = "disk"']
+
+
+def test_where_the_root_of_a_disk_is(tmp_path: Path) -> None:
+    images, wrong = read(tmp_path, root="partition 3, subvolume /@", x86_64=source())
+    assert (str(images["x86_64"].root), wrong) == ("partition 3, subvolume @", [])
+    assert read(tmp_path, x86_64=source())[0]["x86_64"].root == ANYWHERE
+    _, wrong = read(tmp_path, root="3", x86_64=source())
+    assert [each.split(" or ")[0] for each in wrong] == [
+        'root: expected "partition N", "volume GROUP/NAME", "subvolume PATH"'
+    ]
+    _, wrong = read(tmp_path, root="partition 3", x86_64=source("a.tar.gz"))
+    assert wrong == ['root: is for a disk; this is kind = "rootfs"']

@@ -10,6 +10,7 @@ from recipes.derive import engine
 from recipes.derive.rootfs import parameters
 from recipes.errors import UnsupportedFeature
 from recipes.formats.tar import read as tar_read
+from recipes.rootplace import RootPlace
 from tests.kit.machines import Machine
 from tests.kit.oci_images import file, folder, tar
 
@@ -51,3 +52,12 @@ def test_the_folder_is_part_of_the_key_where_there_is_one(tmp_path: Path) -> Non
     assert engine.key_of("vhdx", plain.image, plain.identity) != engine.key_of(
         "vhdx", stripped.image, stripped.identity
     )
+
+
+def test_where_the_root_is_is_part_of_the_key_where_it_is_said(tmp_path: Path) -> None:
+    made = Machine(tmp_path, "registry.invalid", data=BOOTSTRAP)
+    disk = made.image._replace(kind="disk")
+    said = disk._replace(root=RootPlace.parse(" partition  3"))
+    assert (parameters(disk, made.identity), parameters(said, made.identity)) == ({}, {"root": "partition 3"})
+    assert engine.key_of("rootfs", disk, made.identity) != engine.key_of("rootfs", said, made.identity)
+    assert engine.key_of("raw", disk, made.identity) == engine.key_of("raw", said, made.identity)

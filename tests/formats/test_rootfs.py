@@ -42,9 +42,7 @@ def load(
     return rootfs.open_tree(
         path,
         Context(progress, limit=2 << 40, scratch=lambda: path.with_name("scratch")),
-        kind=kind,
-        strip=strip,
-        arch="x86_64",
+        rootfs.Wanted(kind, "x86_64", strip),
         stored=stored,
     )
 

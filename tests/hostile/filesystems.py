@@ -43,8 +43,7 @@ def read_rootfs(kind: Literal["disk", "rootfs", "oci"], path: Path, out: Path) -
     with rootfs.open_tree(
         path,
         Context(limit=MAX_VIRTUAL_SIZE, scratch=lambda: out.with_name("scratch")),
-        kind=kind,
-        arch="x86_64",
+        rootfs.Wanted(kind, "x86_64"),
     ) as tree:
         rootfs.write(tree, out, Context(durable=False))
 

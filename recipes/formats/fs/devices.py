@@ -12,6 +12,7 @@ from . import table as filesystems
 
 if TYPE_CHECKING:
     from recipes.formats.io.source import Source
+    from recipes.formats.tree.tree import Node, Tree
 
     from .filesystem import FileSystem
     from .lvm import Volume
@@ -74,6 +75,23 @@ class Device(NamedTuple):
             if self.partition.label:
                 details.append(f"called {show(self.partition.label.encode())}")
         return f"{place} ({', '.join(details)})"
+
+
+class Root(NamedTuple):
+    """The file system that the root is on, and where it is."""
+
+    device: Device
+    filesystem: FileSystem
+
+
+def filled(tree: Tree, filesystem: FileSystem) -> Node:
+    """Return the root directory of `filesystem`, which `tree` counts, and does not become."""
+    before = tree.root
+    try:
+        filesystem.fill(tree)
+        return tree.root
+    finally:
+        tree.root = before
 
 
 def devices(disk: Source) -> list[Device]:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 #: What stands for fields that a line has not; the first two it must have.
 _DEFAULTS = (b"", b"", b"auto", b"defaults")
+#: Where it is, and bytes that are read of it.
+PATH = b"etc/fstab"
+MAX_SIZE = 1 << 20
 
 
 class Entry(NamedTuple):
@@ -37,9 +40,18 @@ def parse(text: bytes) -> list[Entry]:
             continue
         whole = (*fields[:4], *_DEFAULTS[len(fields) :])
         device, mount_point, kind, options = (_plain(field) for field in whole)
-        words = (word.partition("=") for word in _text(options).split(","))
-        entries.append(Entry(_text(device), mount_point, _text(kind), {name: value for name, _, value in words}))
+        entries.append(Entry(_text(device), mount_point, _text(kind), parse_options(_text(options))))
     return entries
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """Return the options of a mount by name; those without a value have an empty one.
+
+    >>> parse_options("ro,subvol=/a=b")
+    {'ro': '', 'subvol': '/a=b'}
+    """
+    words = (word.partition("=") for word in text.split(","))
+    return {name: value for name, _, value in words}
 
 
 def _plain(field: bytes) -> bytes:

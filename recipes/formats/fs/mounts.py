@@ -9,88 +9,93 @@ from recipes.errors import UnsupportedFeature
 from recipes.formats.tree.contents import contents
 from recipes.formats.tree.tree import show
 
-from . import fstab
-from .identity import identity
+from . import discoverable, fstab, naming
+from .devices import filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from recipes.formats.tree.tree import Tree
 
     from .btrfs import Btrfs, Subvolume
-    from .devices import Device
+    from .devices import Device, Root
     from .filesystem import FileSystem
     from .fstab import Entry
+    from .search import Search
 
-_FSTAB = b"etc/fstab"
-_MAX_FSTAB = 1 << 20
 #: Mounts that are looked at: each may be another copy of a file system.
 _MAX_MOUNTS = 64
+_CRYPTTAB = b"etc/crypttab"
+_MACHINE_ID = b"etc/machine-id"
+_MAX_MACHINE_ID = 4096
+#: Mounts that are named where they are left out.
+_MAX_NAMED = 10
 
 #: Where kernels and boot loaders are, of no use to containers and WSL, which start none of these.
 _BOOT = (b"/boot", b"/efi")
 
-#: What systemd mounts by the type of its partition alone if fstab does not say (systemd-gpt-auto-generator(8)).
-_BY_TYPE = {
-    "933ac7e1-2eb4-4f13-b844-0e14e2aef915": b"/home",
-    "3b8f8425-20e0-4f3b-907f-1a25a76f98e8": b"/srv",
-}
-
 #: File systems whose content is not part of a root: of firmware, of media, and swap.
 _IGNORED = frozenset({"vfat", "exfat", "ntfs", "iso9660", "swap"})
-
-_BY_NAME = re.compile(r"/dev/(?:(?:sd|vd|hd|xvd)[a-z]+|(?:nvme[0-9]+n|mmcblk)[0-9]+p)([0-9]{1,4})")
-_LINKS = {"uuid": "UUID", "label": "LABEL", "partuuid": "PARTUUID", "partlabel": "PARTLABEL"}
-
-
-class Root(NamedTuple):
-    """The root file system, and where it is."""
-
-    device: Device
-    filesystem: FileSystem
+#: What names a device, and no server, folder or the kernel's own.
+_DEVICE = re.compile(r"(?:UUID|LABEL|PARTUUID|PARTLABEL)=.*|/dev/(?!root$).*", re.DOTALL)
+#: Devices without a file system of this disk: media, and what a machine gets besides.
+_ELSEWHERE = re.compile(r"/dev/(?:cdrom|dvd|sr[0-9]+|fd[0-9]*|zram[0-9]+|shm|pts|mqueue|hugepages)\b")
 
 
-def mount(tree: Tree, root: Root, found: list[Device]) -> None:
-    """Mount in `tree`, which `root` filled, what its fstab names of the devices that were `found` on the disk.
+class _Mount(NamedTuple):
+    entry: Entry
+    #: None for what is on none of the disk.
+    device: Device | None
 
-    They are mounted in the order of their depth, and partitions for /home and /srv by their type if fstab says nothing
-    of those. Left out are /boot and /efi, swap, what is on no device of this disk or `noauto`, and a subvolume that
-    contains the root itself.
+
+def mount(tree: Tree, root: Root, search: Search, devices: list[Device], say: Callable[[str], None]) -> None:
+    """Mount in `tree`, which `root` filled, what its fstab names of the `devices` of the disk that was searched.
+
+    They are mounted in the order of their depth, and partitions by their type for what fstab says nothing of, see
+    `discoverable`. Left out are /boot and /efi, swap, what is ``noauto``, and a subvolume that contains the root
+    itself; so is what is on no device of this disk, which is told to `say`, once, unless it is ``nofail``.
 
     Errors: those of `FileSystem`; `UnsupportedFeature` for what is there and cannot be read, since a root without its
     /var is none, and if two devices are what a line names; `CorruptImage` for a mount point in what is no directory;
     `LimitExceeded` for more than 1 MiB of fstab.
     """
-    opened = {id(root.device): root.filesystem}
-    named: dict[str, list[Device]] = {}
-    entries = _entries(tree, found)
-    for device in found if entries else ():
-        for name in _names(device):
-            named.setdefault(name, []).append(device)
-    for entry in entries:
-        target = _device(entry, named)
-        if target is None or target.filesystem in _IGNORED:
+    absent = []
+    for entry, device in _mounts(tree, search, devices):
+        if device is None:
+            _refuse_encrypted(tree, entry, search, devices)
+            if _is_missed(entry):
+                absent.append(entry)
             continue
-        if not target.readable:
-            raise UnsupportedFeature(f"{show(entry.mount_point)} is on {target}, which is not supported yet")
-        if id(target) not in opened:
-            opened[id(target)] = target.open()
-        mounted = _mounted(entry, target, opened[id(target)], root)
+        if device.filesystem in _IGNORED:
+            continue
+        if not device.readable:
+            raise UnsupportedFeature(f"{show(entry.mount_point)} is on {device}, which is not supported yet")
+        mounted = _mounted(entry, device, search.open(device), root)
         if mounted is not None:
-            _fill(tree, entry.mount_point, mounted)
+            tree.mount(entry.mount_point.lstrip(b"/"), filled(tree, mounted))
+    if absent:
+        listing = ", ".join(f"{show(each.mount_point)} ({_shown(each)})" for each in absent[:_MAX_NAMED])
+        more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
+        say(f"left out, since it is on no partition of this disk: {listing}{more}")
 
 
-def _entries(tree: Tree, found: list[Device]) -> list[Entry]:
-    entries = [each for each in fstab.parse(contents(tree, _FSTAB, _MAX_FSTAB) or b"") if _is_part(each)]
-    named = {each.mount_point.rstrip(b"/") for each in entries}
-    for device in found:
-        point = _BY_TYPE.get(device.partition.type) if device.partition else None
-        if point is not None and point not in named and device.partition is not None:
-            named.add(point)
-            entries.append(fstab.Entry(f"PARTUUID={device.partition.uuid}", point, "auto", {}))
-    if len(entries) > _MAX_MOUNTS:
-        raise UnsupportedFeature(f"fstab: {len(entries)} mounts, and {_MAX_MOUNTS} are looked at")
-    return sorted(entries, key=lambda each: each.mount_point.rstrip(b"/").count(b"/"))
+def _mounts(tree: Tree, search: Search, devices: list[Device]) -> list[_Mount]:
+    lines = fstab.parse(contents(tree, fstab.PATH, fstab.MAX_SIZE) or b"")
+    # Also what is not mounted: it is not to be mounted by its type either.
+    named = {each.mount_point.rstrip(b"/") for each in lines}
+    # What this disk is called where the root is by such a name; every other disk is another one then.
+    here = next((naming.disk_of(each.device) for each in lines if each.mount_point == b"/"), None)
+    mounts = []
+    for line in filter(_is_part, lines):
+        elsewhere = here is not None and naming.disk_of(line.device) not in (None, here)
+        mounts.append(_Mount(line, None if elsewhere else _device(line, search)))
+    identity = (contents(tree, _MACHINE_ID, _MAX_MACHINE_ID) or b"").decode("ascii", "replace").strip()
+    for point, device in discoverable.discover(devices, identity):
+        if point not in named:
+            mounts.append(_Mount(fstab.Entry("", point, "auto", {}), device))
+    if len(mounts) > _MAX_MOUNTS:
+        raise UnsupportedFeature(f"fstab: {len(mounts)} mounts, and {_MAX_MOUNTS} are looked at")
+    return sorted(mounts, key=lambda each: each.entry.mount_point.rstrip(b"/").count(b"/"))
 
 
 def _is_part(entry: Entry) -> bool:
@@ -104,47 +109,47 @@ def _is_part(entry: Entry) -> bool:
     )
 
 
-def _device(entry: Entry, named: dict[str, list[Device]]) -> Device | None:
-    matching = named.get(_wanted(entry.device), [])
+def _device(entry: Entry, search: Search) -> Device | None:
+    matching = search.names.find(entry.device)
     if len(matching) > 1:
         raise UnsupportedFeature(
-            f"fstab mounts {show(entry.device.encode(errors='surrogateescape'))} on {show(entry.mount_point)}, and "
-            f"{len(matching)} are called so: {'; '.join(map(str, matching))}"
+            f"fstab mounts {_shown(entry)} on {show(entry.mount_point)}, and {len(matching)} are called so: "
+            f"{'; '.join(map(str, matching))}"
         )
     return matching[0] if matching else None
 
 
-def _wanted(device: str) -> str:
-    """Return what fstab calls a device as one of `_names` has it."""
-    by_name = _BY_NAME.fullmatch(device)
-    if by_name:
-        return f"number {int(by_name[1])}"
-    link = re.fullmatch(r"/dev/disk/by-([a-z]+)/(.*)", device)
-    if link and link[1] in _LINKS:
-        # udev writes what a path cannot hold, and blanks, in hexadecimal.
-        value = re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), link[2])
-        device = f"{_LINKS[link[1]]}={value}"
-    kind, equals, value = device.partition("=")
-    return f"{kind}={value.lower()}" if equals and kind.endswith("UUID") else device
+def _is_missed(entry: Entry) -> bool:
+    """Say whether a booted system would have had what is on no device of this disk."""
+    return (
+        _DEVICE.fullmatch(entry.device) is not None
+        and _ELSEWHERE.match(entry.device) is None
+        and entry.type not in _IGNORED
+        and "nofail" not in entry.options
+    )
 
 
-def _names(device: Device) -> Iterator[str]:
-    if device.source is not None:
-        uuid, label = identity(device.source, device.filesystem)
-        if uuid:
-            yield f"UUID={uuid}"
-        if label:
-            yield f"LABEL={label}"
-    if device.partition is not None:
-        yield f"number {device.partition.number}"
-        if device.partition.uuid:
-            yield f"PARTUUID={device.partition.uuid}"
-        if device.partition.label:
-            yield f"PARTLABEL={device.partition.label}"
-    if device.volume:
-        group, _, volume = device.volume.partition("/")
-        yield f"/dev/{group}/{volume}"
-        yield f"/dev/mapper/{group.replace('-', '--')}-{volume.replace('-', '--')}"
+def _refuse_encrypted(tree: Tree, entry: Entry, search: Search, devices: list[Device]) -> None:
+    """Raise UnsupportedFeature for a mount of what is encrypted on this disk, as fstab calls it once it is open."""
+    if not entry.device.startswith("/dev/mapper/"):
+        return
+    mapped = entry.device.removeprefix("/dev/mapper/")
+    encrypted = [each for each in devices if each.filesystem == "LUKS"]
+    for line in (contents(tree, _CRYPTTAB, fstab.MAX_SIZE) or b"").decode("utf-8", "surrogateescape").splitlines():
+        name, *rest = line.split(maxsplit=2)[:2] or [""]
+        if name == mapped and rest:
+            # By the UUID of the encryption, which is not that of a file system: any of the disk's may be it.
+            encrypted = search.names.find(rest[0]) or encrypted
+            break
+    if encrypted:
+        raise UnsupportedFeature(
+            f"{show(entry.mount_point)} is on {_shown(entry)}, which is encrypted on {encrypted[0]}: not supported, "
+            "since nobody gives the key"
+        )
+
+
+def _shown(entry: Entry) -> str:
+    return show(entry.device.encode(errors="surrogateescape"))
 
 
 def _mounted(entry: Entry, device: Device, filesystem: FileSystem, root: Root) -> FileSystem | Subvolume | None:
@@ -152,28 +157,14 @@ def _mounted(entry: Entry, device: Device, filesystem: FileSystem, root: Root) -
     if device.filesystem != "btrfs":
         return None if device is root.device else filesystem
     system = cast("Btrfs", filesystem)
-    options = entry.options
-    number, path = options.get("subvolid"), options.get("subvol")
-    # As mount(8): the number counts if there are both.
-    if number is not None and number.isdecimal() and len(number) < 20:
-        subvolume = system.subvolume(int(number))
-    elif path is not None:
-        subvolume = system.subvolume(path.encode(errors="surrogateescape"))
-    else:
-        subvolume = system.default
+    subvolume = naming.subvolume(system, entry.options)
     if subvolume is None:
+        asked = entry.options.get("subvolid") or entry.options.get("subvol")
         raise UnsupportedFeature(
-            f"{show(entry.mount_point)} is the subvolume {number or path} of {device}, which has no such subvolume"
+            f"{show(entry.mount_point)} is the subvolume {asked} of {device}, which has no such subvolume"
         )
     if device is root.device:
         inside, outside = system.root.path + b"/", subvolume.path + b"/"
         if not subvolume.path or inside.startswith(outside):
             return None
     return subvolume
-
-
-def _fill(tree: Tree, mount_point: bytes, filesystem: FileSystem | Subvolume) -> None:
-    root = tree.root
-    filesystem.fill(tree)
-    tree.root, mounted = root, tree.root
-    tree.mount(mount_point.lstrip(b"/"), mounted)

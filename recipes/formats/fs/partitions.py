@@ -47,6 +47,8 @@ _HEADER_CRC = slice(16, 20)
 #: type GUID, partition GUID, first and last sector, attributes, name in UTF-16 (UEFI 5.3.3).
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
 _UNUSED = bytes(16)
+#: ``GPT_FLAG_NO_AUTO``, the same bit for all types that systemd knows.
+_MANUAL = 1 << 63
 #: Bytes of all entries, of which every known tool writes 16 KiB.
 _MAX_ENTRIES = 1 << 20
 
@@ -68,6 +70,8 @@ class Partition:
     #: What ``PARTUUID=`` calls it: a GUID (GPT), the disk's signature and the number (MBR), or nothing. It is drawn at
     #: random, so two partitions that are alike else are equal.
     uuid: str = field(default="", compare=False)
+    #: Whether it is to be left alone by what mounts partitions by their types (Discoverable Partitions Specification).
+    manual: bool = field(default=False, compare=False)
 
 
 def read(source: Source) -> list[Partition]:
@@ -211,7 +215,7 @@ class _Disk:
     def gpt_partitions(self, header: _Header, entries: bytes, sector_size: int) -> list[Partition]:
         partitions = []
         for index in range(header.number):
-            kind, unique, first, last, _flags, label = _GPT_ENTRY.unpack_from(entries, index * header.entry_size)
+            kind, unique, first, last, flags, label = _GPT_ENTRY.unpack_from(entries, index * header.entry_size)
             if kind == _UNUSED:
                 continue
             partition = Partition(
@@ -222,6 +226,7 @@ class _Disk:
                 label.decode("utf-16-le", "replace").partition("\0")[0],
                 "gpt",
                 str(UUID(bytes_le=unique)),
+                bool(flags & _MANUAL),
             )
             partitions.append(self.checked(partition))
         return partitions

@@ -1,61 +1,50 @@
-"""The root file system of a RAW disk, as a `Tree`."""
+"""The root file system of a disk, as a `Tree`."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from recipes.errors import UnsupportedFeature
+from recipes.errors import printable
 from recipes.formats.disk.guest import Guest
 from recipes.formats.disk.table import FORMATS
+from recipes.formats.io.context import Context
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.probe import probe
 from recipes.formats.io.source import FileSource
 from recipes.formats.io.sparse import data_size
-from recipes.formats.tree.tree import Tree
-from recipes.progress import SILENT_METER
-from recipes.units import MAX_SIZE
+from recipes.formats.tree.tree import Tree, show
+from recipes.rootplace import ANYWHERE
 
-from . import mounts
-from . import table as filesystems
-from .devices import PHYSICAL_VOLUME, devices
-from .mounts import Root
+from . import mounts, ostree
+from .devices import devices
+from .search import Disk, Search
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from recipes.formats.io.source import Source
-    from recipes.progress import Meter
+    from recipes.rootplace import RootPlace
 
-    from .devices import Device
+    from .btrfs import Btrfs
+    from .devices import Root
 
-#: What every distribution's root has, the one or the other (os-release(5)).
-_OS_RELEASE = (b"etc/os-release", b"usr/lib/os-release")
-
-#: Partitions that are looked into: thousands may overlap, and each cost what the largest directory costs.
-_MAX_TRIED = 16
-
-#: What firmware, boot loaders and swapping use, and what is no file system but holds some.
-_NO_ROOT = frozenset({"vfat", "exfat", "swap", "iso9660", PHYSICAL_VOLUME})
-
-_HINT = 'use upstream\'s root file system archive (kind = "rootfs") or its container image (kind = "oci") instead'
+#: How the work is done for whoever only wants the tree.
+_ALONE = Context(label="root")
 
 
-def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter: Meter = SILENT_METER) -> Tree:
+def load(path: Path, context: Context = _ALONE, *, stored: int | None = None, place: RootPlace = ANYWHERE) -> Tree:
     """Return the root file system of the disk at `path`. The tree keeps the file open: use it as a context manager.
 
-    The disk is RAW, or an image of at most `limit` bytes in a format that is read: that is not converted, only what is
-    looked at is decompressed.
+    The disk is RAW, or an image of at most `context.limit` bytes in a format that is read: that is not converted, only
+    what is looked at is decompressed. `stored` are the bytes that it was made of, where that is known: by default its
+    own, without holes. Whoever watches is told that it goes on, see `Tree.told`, and what was decided that could be
+    otherwise.
 
-    `stored` are the bytes that it was made of, where that is known: by default its own, without holes. `meter` is told
-    that it goes on, see `Tree.told`.
-
-    The root is, in this order: the file system of a disk without a partition table; the first partition with the type
-    of a root partition and with a file system that is read (`filesystems.READERS`); the largest of those with such a
-    file system and ``/etc/os-release`` or ``/usr/lib/os-release``, the logical volumes of LVM2 among them. Where the
-    only partitions with the type have another file system, none without the type is taken for them.
-
-    What the root's fstab mounts from the same disk is part of it, see `mounts.mount`.
+    Which file system is the root says `place`, or `Search.root` finds it. If that has the deployments of ostree instead
+    of a root, the one that would boot is it, see `ostree.deploy`. What the root's fstab mounts from the same disk is
+    part of it, see `mounts.mount`.
 
     Errors: `UnsupportedFeature`, which names the partitions with their file systems; `CorruptImage`;
     `LimitExceeded`; `StoreError` for what the operating system refuses.
@@ -63,48 +52,47 @@ def load(path: Path, *, stored: int | None = None, limit: int = MAX_SIZE, meter:
     with ExitStack() as undo:
         with os_errors(path):
             tree = undo.enter_context(Tree(data_size(path) if stored is None else stored))
-            file = tree.keep(path.open("rb", buffering=0))
-            with tree.told(meter):
-                disk = _disk(file.fileno(), path, limit)
+            disk = _disk(tree, path, context.limit)
+            with context.meter(what="reading") as meter, tree.told(meter):
                 found = devices(disk)
-                root = _root(found, disk)
-                root.filesystem.fill(tree)
-                mounts.mount(tree, root, found)
+                say = _say(context)
+                search = Search(Disk(disk.name, found, place, say), tree)
+                root = search.root()
+                search.fill(root)
+                if place.deployment or _is_sysroot(tree):
+                    ostree.deploy(tree, f"{disk.name}: {root.device}", place.deployment, search.boots.of(root.device))
+                mounts.mount(tree, root, search, found, say)
         undo.pop_all()
     return tree
 
 
-def _disk(fd: int, path: Path, limit: int) -> Source:
+def describe(path: Path, *, limit: int, place: RootPlace = ANYWHERE) -> str:
+    """Return what `load` would take for the root, without reading all of it. Errors: as `load`."""
+    with os_errors(path), Tree(data_size(path)) as tree:
+        disk = _disk(tree, path, limit)
+        root = Search(Disk(disk.name, devices(disk), place, lambda _: None), tree).root()
+        return _description(root)
+
+
+def _description(root: Root) -> str:
+    text = str(root.device)
+    if root.device.filesystem == "btrfs":
+        path = cast("Btrfs", root.filesystem).root.path
+        text += f", subvolume {show(path)}" if path else ", its top level"
+    return text
+
+
+def _disk(tree: Tree, path: Path, limit: int) -> Source:
+    """Return the disk at `path`, which stays open as long as `tree` is."""
+    fd = tree.keep(path.open("rb", buffering=0)).fileno()
     name = probe(path)
     return Guest(FORMATS[name].open(fd, path, limit), str(path)) if name in FORMATS else FileSource(fd, str(path))
 
 
-def _root(found: list[Device], disk: Source) -> Root:
-    sure = [each for each in found if each.sure]
-    for device in sure:
-        if device.readable:
-            return Root(device, device.open())
-    if not sure:
-        # The largest first: where it cannot be read, that is better said than a smaller one taken for it.
-        readable = [each for each in found if each.readable]
-        for device in sorted(readable, key=lambda each: -each.size)[:_MAX_TRIED]:
-            filesystem = device.open()
-            if any(filesystem.exists(name) for name in _OS_RELEASE):
-                return Root(device, filesystem)
-    raise _refused(disk.name, found)
+def _say(context: Context) -> Callable[[str], None]:
+    return lambda message: context.progress.note(printable(f"{context.label}: {message}"))
 
 
-def _refused(name: str, found: list[Device]) -> UnsupportedFeature:
-    listing = "; ".join(map(str, found)) or "no partition"
-    # Those that a root can be on, or in.
-    names = sorted({each.filesystem for each in found if each.filesystem} - filesystems.READERS.keys() - _NO_ROOT)
-    if names:
-        verb = "is" if len(names) == 1 else "are"
-        return UnsupportedFeature(
-            f"{name}: {' and '.join(names)} {verb} not supported yet for a root file system: {listing}", hint=_HINT
-        )
-    return UnsupportedFeature(
-        f"{name}: expected a partition with the type of a root partition (GPT), or one with /etc/os-release and a file "
-        f"system of {', '.join(filesystems.READERS)}; found {listing}",
-        hint=_HINT,
-    )
+def _is_sysroot(tree: Tree) -> bool:
+    os_release = (b"etc/os-release", b"usr/lib/os-release")
+    return tree.follow(ostree.DEPLOY) is not None and not any(tree.follow(name) for name in os_release)

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import stat
 import struct
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from recipes.errors import LimitExceeded
 from recipes.formats.fs import devices as fs_devices
-from recipes.formats.fs.devices import ROOT_TYPES, Device, devices
+from recipes.formats.fs.devices import ROOT_TYPES, Device, devices, filled
 from recipes.formats.fs.partitions import Partition
 from recipes.formats.io.source import BytesSource, FileSource, read
+from recipes.formats.tree.tree import Node, Tree
 from tests.kit.ext4_volumes import image
 from tests.kit.lvm_images import UUIDS, group, physical, segment, volume
 
@@ -38,6 +41,30 @@ def test_a_disk_without_partitions_is_one_device() -> None:
     assert found.source.name == "disk"
     assert str(found) == f"the whole disk (ext4, {len(EXT)} bytes)"
     assert found.open().exists(b"x") is False
+
+
+class Filling:
+    """A file system that becomes the tree, and may fail then."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.fails = fails
+
+    def exists(self, path: bytes) -> bool:
+        return not path
+
+    def fill(self, tree: Tree) -> None:
+        tree.root = Node(stat.S_IFDIR | 0o700)
+        if self.fails:
+            raise LimitExceeded("too much")
+
+
+def test_what_is_filled_is_not_the_tree_s_own() -> None:
+    tree = Tree()
+    before = tree.root
+    assert filled(tree, Filling(fails=False)).mode == stat.S_IFDIR | 0o700
+    with pytest.raises(LimitExceeded):
+        filled(tree, Filling(fails=True))
+    assert tree.root is before
 
 
 def test_partitions_are_windows_with_a_name_of_their_own() -> None:

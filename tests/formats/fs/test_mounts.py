@@ -5,67 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
 from recipes.errors import CorruptImage, UnsupportedFeature
 from recipes.formats.fs import root as disk_tree
-from tests.kit import btrfs_images, lvm_images, mounts, xfs_images
-from tests.kit.ext4_images import MiB, make, tool
+from recipes.formats.io.context import Context
+from tests.kit import btrfs_images, lvm_images, mounts
+from tests.kit.ext4_images import MiB, tool
+from tests.kit.layouts import (
+    HOME,
+    HOME_TYPE,
+    OTHER,
+    ROOT,
+    SRV_TYPE,
+    TYPED,
+    USR_TYPE,
+    VAR_TYPE,
+    Notes,
+    disk,
+    filesystem,
+    root,
+)
 from tests.kit.oracles import need
 from tests.kit.trees import differences, of_folder, of_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
-HOME_TYPE = "933ac7e1-2eb4-4f13-b844-0e14e2aef915"
-ROOT, HOME, OTHER = (f"{digit * 8}-0000-4000-8000-00000000000{digit}" for digit in "123")
 
-
-def filesystem(folder: Path, name: str, files: dict[str, str], uuid: str, kind: str = "ext4", label: str = "") -> Path:
-    """Make a file system in `folder` with these files."""
-    source, image = folder / f"{name}.d", folder / name
-    source.mkdir()
-    for path, text in files.items():
-        (source / path).parent.mkdir(parents=True, exist_ok=True)
-        (source / path).write_text(text)
-    if kind == "xfs":
-        return xfs_images.make(image, xfs_images.SMALL, "-m", f"uuid={uuid}", "-L", label or name)
-    make(image, 4 * MiB, "-t", kind, "-U", uuid, "-L", label or name, "-E", "root_owner=7:8", "-d", str(source))
-    return image
-
-
-def disk(folder: Path, *parts: tuple[Path, str], label: str = "gpt") -> Path:
-    """Put file systems on a disk, each with what sfdisk is told of its partition."""
-    need("sfdisk")
-    path = folder / "disk.raw"
-    script, end = [f"label: {label}", "label-id: 0x12345678" if label == "dos" else ""], 1
-    with path.open("wb") as file:
-        file.truncate((sum(image.stat().st_size for image, _ in parts) // MiB + 2) * MiB)
-    for image, options in parts:
-        size = image.stat().st_size // MiB
-        script.append(f"start={end * 2048}, size={size * 2048}{options and ', '}{options}")
-        end += size
-    tool("sfdisk", "--quiet", str(path), input="\n".join(script))
-    end = 1
-    with path.open("r+b") as file:
-        for image, _ in parts:
-            os.pwrite(file.fileno(), image.read_bytes(), end * MiB)
-            end += image.stat().st_size // MiB
-    return path
-
-
-def names(path: Path) -> list[str]:
-    with disk_tree.load(path) as tree:
+def names(path: Path, notes: Notes | None = None) -> list[str]:
+    with disk_tree.load(path, Context(notes or Notes(), "rootfs:x")) as tree:
         return [name.decode() for name, _ in tree.walk() if b"lost+found" not in name]
-
-
-def root(folder: Path, fstab: str, **more: str) -> Path:
-    return filesystem(folder, "root", {"etc/os-release": "", "etc/fstab": fstab, "home/hidden": ""} | more, ROOT)
-
-
-TYPED = f"type={LINUX}"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +112,69 @@ def test_home_by_its_type(tmp_path: Path) -> None:
     assert "home/you" in names(disk(tmp_path, (root(tmp_path, ""), TYPED), (two, f"type={HOME_TYPE}")))
 
 
+@pytest.mark.parametrize(
+    ("line", "names_it"),
+    [
+        (f"UUID={OTHER} /data ext4", True),
+        ("LABEL=data /data xfs defaults 0 2", True),
+        ("/dev/vda1 / ext4\n/dev/vdb2 /data ext4", True),
+        ("/dev/mapper/vg-data /data ext4", True),
+        (f"UUID={OTHER} /data ext4 nofail", False),
+        (f"UUID={OTHER} /data ext4 noauto", False),
+        ("server:/share /data nfs", False),
+        ("tmpfs /data tmpfs", False),
+        ("/dev/cdrom /data iso9660", False),
+        ("/dev/sr0 /data auto", False),
+    ],
+)
+def test_what_is_on_another_disk_is_said_once(tmp_path: Path, line: str, *, names_it: bool) -> None:
+    two = filesystem(tmp_path, "home", {"you": "x"}, HOME)
+    notes = Notes()
+    found = names(disk(tmp_path, (root(tmp_path, f"{line}\nUUID={HOME} /home ext4\n"), TYPED), (two, TYPED)), notes)
+    assert "home/you" in found
+    said = "rootfs:x: left out, since it is on no partition of this disk: '/data' ("
+    assert [each[: len(said)] for each in notes.said] == ([said] if names_it else [])
+
+
+@pytest.mark.parametrize("crypttab", ["", "# none\nhome UUID=1-2-3 none luks\n", "home PARTLABEL=secret - luks\n"])
+def test_what_is_encrypted_is_refused_by_name(tmp_path: Path, crypttab: str) -> None:
+    two = tmp_path / "luks"
+    two.write_bytes(b"LUKS\xba\xbe".ljust(MiB, b"\0"))
+    one = root(tmp_path, "/dev/mapper/home /home ext4 nofail", **{"etc/crypttab": crypttab})
+    path = disk(tmp_path, (one, TYPED), (two, f'{TYPED}, name="secret"'))
+    with pytest.raises(UnsupportedFeature, match=r"'/home' is on '/dev/mapper/home', .*crypted on partition 2 .LUKS"):
+        names(path)
+
+
+class TestByTheirTypes:
+    def test_what_fstab_says_nothing_of(self, tmp_path: Path) -> None:
+        one = root(tmp_path, "")
+        parts = [
+            (filesystem(tmp_path, name, {f"on-{name}": "x"}, uuid), f"type={kind}")
+            for name, uuid, kind in (("usr", OTHER, USR_TYPE), ("srv", HOME, SRV_TYPE))
+        ]
+        found = names(disk(tmp_path, (one, TYPED), *parts))
+        assert found[4:] == ["home", "home/hidden", "srv", "srv/on-srv", "usr", "usr/on-usr"]
+
+    def test_not_what_fstab_has_as_noauto(self, tmp_path: Path) -> None:
+        two = filesystem(tmp_path, "home", {"you": "x"}, HOME)
+        one = root(tmp_path, f"UUID={HOME} /home/ ext4 noauto\n")
+        assert "home/you" not in names(disk(tmp_path, (one, TYPED), (two, f"type={HOME_TYPE}")))
+
+    def test_not_what_is_to_be_left_alone(self, tmp_path: Path) -> None:
+        two = filesystem(tmp_path, "home", {"you": "x"}, HOME)
+        path = disk(tmp_path, (root(tmp_path, ""), TYPED), (two, f'type={HOME_TYPE}, attrs="GUID:63"'))
+        assert "home/you" not in names(path)
+
+    def test_var_of_this_machine_alone(self, tmp_path: Path) -> None:
+        """The UUID is what systemd-id128 machine-id --app-specific=(the type) says of this machine."""
+        one = root(tmp_path, "", **{"etc/machine-id": "0123456789abcdef0123456789abcdef\n"})
+        two = filesystem(tmp_path, "var", {"log": "x"}, HOME)
+        for uuid, is_there in (("c0c46eff-e386-4746-a2bd-0962cd326ea2", True), (OTHER, False)):
+            path = disk(tmp_path, (one, TYPED), (two, f"type={VAR_TYPE}, uuid={uuid}"))
+            assert ("var/log" in names(path)) is is_there
+
+
 def test_two_of_one_name(tmp_path: Path) -> None:
     two = filesystem(tmp_path, "home", {"you": "x"}, HOME)
     three = filesystem(tmp_path, "other", {"you": "x"}, HOME)
@@ -186,11 +221,13 @@ def test_volumes_and_xfs(tmp_path: Path) -> None:
 
 def test_subvolumes_as_fedora_has_them(tmp_path: Path) -> None:
     """The tree is what the kernel shows of the same mounts."""
+    # A new one: Linux mounts one btrfs of each UUID at a time.
+    uuid = str(uuid4())
     need("mkfs.btrfs", "btrfs")
     image = tmp_path / "btrfs"
     with image.open("wb") as file:
         file.truncate(128 * MiB)
-    tool("mkfs.btrfs", "-q", "-U", ROOT, str(image))
+    tool("mkfs.btrfs", "-q", "-U", uuid, str(image))
     with mounts.mounted(image, "rw") as folder:
         for name in ("root", "home", "var", "snapshots"):
             tool("btrfs", "subvolume", "create", str(folder / name))
@@ -198,7 +235,7 @@ def test_subvolumes_as_fedora_has_them(tmp_path: Path) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(name)
         lines = [
-            f"UUID={ROOT} {point} btrfs {options} 0 0"
+            f"UUID={uuid} {point} btrfs {options} 0 0"
             for point, options in (
                 ("/", "subvol=root,compress=zstd:1"),
                 ("/home", "subvol=/home"),

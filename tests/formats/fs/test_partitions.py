@@ -54,6 +54,11 @@ def test_gpt(disk: Path) -> None:
     ]
 
 
+def test_what_is_to_be_left_alone(disk: Path) -> None:
+    sfdisk(disk, f'label: gpt\nsize=2048, type={ROOT}, attrs="GUID:63"\nsize=2048, type={ROOT}, attrs="GUID:60"\n')
+    assert [each.manual for each in read(disk)] == [True, False]
+
+
 def test_a_gpt_whose_first_header_is_damaged(disk: Path) -> None:
     sfdisk(disk, f"label: gpt\nstart=2048, type={ROOT}\n")
     expected = read(disk)

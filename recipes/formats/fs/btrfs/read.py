@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.tree.tree import MAX_NAMES, PATH_MAX, Node, show
+from recipes.rootplace import declare
 
 from .btree import BTree
 from .chunks import chunk
@@ -82,9 +83,10 @@ class Subvolume:
 class Btrfs:
     """A btrfs file system on one device. As a `FileSystem` it is the subvolume that is the root.
 
-    That is the first of these that has an ``os-release``: the default subvolume, the top level, those called root, @,
-    @root and @rootfs; else the only one of the others, read-only ones and what is below ``.snapshots`` left aside. If
-    there is no ``os-release`` anywhere it is the default subvolume. Errors: as `open`; and `UnsupportedFeature`, which
+    That is the one that was chosen (`choose`), or else the first of these that has an ``os-release``: the default
+    subvolume, the top level, those called root, @, @root and @rootfs; else the only one of the others, read-only ones
+    and what is below ``.snapshots`` left aside. If there is no ``os-release`` anywhere it is the default subvolume.
+    Errors: as `open`; and `UnsupportedFeature`, which
     lists them, if several subvolumes could be the root.
     """
 
@@ -122,6 +124,12 @@ class Btrfs:
         number = self.lookup.subvolume(which) if isinstance(which, bytes) else which or TOP_LEVEL
         return Subvolume(self, number) if number in self.subvolumes.numbers() else None
 
+    def choose(self, which: int | bytes) -> bool:
+        """Take the subvolume with this number or at this path for the root; say whether there is one."""
+        chosen = self.subvolume(which)
+        self._root = chosen or self._root
+        return chosen is not None
+
     def exists(self, path: bytes) -> bool:
         """Say whether something is at `path` of the root; symbolic links are followed within it, as by chroot(2)."""
         return self.root.exists(path)
@@ -154,7 +162,7 @@ class Btrfs:
             listing = "; ".join(f"{each.number} at {show(each.path)}" for each in others[:20])
             raise UnsupportedFeature(
                 f"{self.volume.name}: expected one subvolume with an os-release, found {len(others)}: {listing}",
-                hint="btrfs subvolume set-default, with the disk mounted, says which one is the root",
+                hint=declare("subvolume", others[0].path),
             )
         return others[0] if others else self.default
 

@@ -82,8 +82,7 @@ def test_oci(system: tuple[Path, dict[bytes, Facts]], tmp_path: Path, capsys: py
     with rootfs.open_tree(
         tmp_path / "image.tar",
         Context(limit=1 << 40, scratch=lambda: tmp_path / "scratch"),
-        kind="oci",
-        arch="x86_64",
+        rootfs.Wanted("oci", "x86_64"),
     ) as tree:
         found = of_tree(tree)
     assert found.keys() == expected.keys()

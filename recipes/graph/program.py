@@ -135,6 +135,9 @@ class Program(DoitMain):  # type: ignore[misc]
 
 def main() -> int:
     """Run `larder`."""
+    if sys.stdout is None:
+        # Closed (``>&-``): whoever does that wants to see nothing.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     return Program().run(sys.argv[1:])
 
 

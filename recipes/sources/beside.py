@@ -29,19 +29,15 @@ if TYPE_CHECKING:
 
 #: Lists of all files in a folder, those that say most first.
 FOLDER_LISTS = (
-    "SHA256SUMS",
-    "SHA512SUMS",
-    "CHECKSUM",
-    "CHECKSUM.sha256",
-    "SHA256SUM",
-    "SHA512SUM",
-    "sha256sum.txt",
-    "sha512sum.txt",
-    "sha256sums.txt",
+    *("SHA256SUMS", "SHA512SUMS", "CHECKSUM", "CHECKSUM.sha256", "CHECKSUM.SHA256", "CHECKSUM.SHA512"),
+    *("SHA256SUM", "SHA512SUM", "sha256sum.txt", "sha512sum.txt", "sha256sums.txt", "SHA256SUMS.txt", "checksums.txt"),
     "manifest.json",
 )
 #: What is put behind the name of a file for the list of it alone.
-FILE_LISTS = (".sha256", ".sha512", ".sha256sum", ".sha512sum", ".SHA256SUM", ".json")
+FILE_LISTS = (
+    *(".sha256", ".sha512", ".sha256sum", ".sha512sum", ".SHA256", ".SHA512", ".SHA256SUM", ".SHA512SUM"),
+    *(".CHECKSUM", ".DIGESTS", ".json"),
+)
 #: What is put behind the name of a list for its signature.
 SIGNATURES = (".gpg", ".asc", ".sig", ".sign")
 

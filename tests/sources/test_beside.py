@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from recipes.errors import ChecksumError, FetchError, OfflineError
+from recipes.project import catalogue
 from recipes.sources import beside
 from recipes.sources.access import Access
 from tests.kit.servers import Exchange, misbehaving, nginx
@@ -30,6 +31,18 @@ def test_candidates_are_in_the_folder_of_the_image() -> None:
     assert names[0] == "SHA256SUMS"
     assert {"CHECKSUM.sha256", "disk-x86_64.qcow2.xz.sha512", "disk-x86_64.json", "sha256sum.txt"} <= set(names)
     assert len(set(names)) == len(names)
+
+
+def test_the_lists_of_the_catalogue_would_be_found() -> None:
+    known = 0
+    for by_arch in catalogue.images().values():
+        for image in by_arch.values():
+            url, checksums = image.source.urls[0], image.source.checksums or ""
+            # Fedora's has a name of its own, which the index of the folder tells.
+            if checksums.rpartition("/")[0] == url.rpartition("/")[0] and not checksums.endswith("-CHECKSUM"):
+                assert checksums in beside.candidates(url)
+                known += 1
+    assert known >= 10
 
 
 @pytest.mark.parametrize(

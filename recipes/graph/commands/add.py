@@ -90,7 +90,9 @@ Where no list names the image nothing says what it has to be: --digest does, or 
             edit.add(name, found, _from(wish.keyring, path.parent))
         notes = list(dict.fromkeys(note for found in images for note in found.notes))
         facts = {"added": [name], "found": [found.to_json() for found in images], "notes": notes}
-        return finish(edit, facts, json=json, dry_run=dry_run, said=[*notes, _made(name)])
+        arches = [arch for found in images for arch in found.arches]
+        other = "" if space.settings.arch in arches else f"--arch {arches[0]} "
+        return finish(edit, facts, json=json, dry_run=dry_run, said=[*notes, _made(f"{other}{name}")])
 
 
 def _is_url(word: str) -> bool:
@@ -124,5 +126,5 @@ def _digest(text: str) -> Digest | None:
         raise InvalidCommand(f"--digest: {error}") from None
 
 
-def _made(name: str) -> str:
-    return f"`larder {name}` makes what it says"
+def _made(words: str) -> str:
+    return f"`larder {words}` makes what it says"

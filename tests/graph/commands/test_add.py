@@ -121,7 +121,8 @@ class TestFromAUrl:
         (root / "arm64").mkdir()
         (root / "arm64" / "root").write_bytes(archive.getvalue())
         upstreams.shape("SHA256SUMS", root / "arm64" / "root")
-        bare.larder_ok("add", "b", f"{server.url}/arm64/root")
+        said = bare.larder_ok("add", "b", f"{server.url}/arm64/root")
+        assert "`larder --arch aarch64 b` makes what it says" in said
         assert tomllib.loads((bare.folder / "images.toml").read_text())["images"]["b"]["kind"] == "rootfs"
         assert declared(bare, "b", "aarch64")["url"] == f"{server.url}/arm64/root"
         result = bare.larder("add", "c", f"{server.url}/arm64/SHA256SUMS", "--trust-first-use")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from recipes.derive import engine
 from recipes.errors import LarderError, OfflineError
-from recipes.formats.io.probe import RAW_FORMATS
+from recipes.formats.disk.table import FORMATS
+from recipes.formats.fs import root as fs_root
+from recipes.formats.io.probe import RAW_FORMATS, probe
 from recipes.formats.wrapper import claims
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.redact import shown
@@ -74,6 +76,8 @@ class Row:
     content_format: str | None = None
     content_size: int | None = None
     virtual_size: int | None = None
+    #: Of a disk that is here: where its root file system is, if that is to be read.
+    root: str | None = None
     #: What a person should know.
     notes: list[str] = field(default_factory=list)
 
@@ -123,6 +127,7 @@ class Row:
             "content_format": self.content_format,
             "content_size": self.content_size,
             "virtual_size": self.virtual_size,
+            "root": self.root,
             "written_at_most": (stays + goes).most,
             "kept_at_most": stays.most,
             "notes": self.notes,
@@ -208,6 +213,8 @@ def _row(
     row = Row(image, identity, runs, [kind for kind in possible if kind in there - stays], notes=notes)
     if identity is None:
         return row, ()
+    if "rootfs" in runs and image.kind == "disk":
+        _find_root(row, here, space.declaration.max_virtual_size)
     row.wrapper_size = identity.size
     for _, receipt in here.values():
         row.wrapper_size = receipt.wrapper.size
@@ -227,6 +234,21 @@ def _row(
             row.resumed = entry.part.stat().st_size
         row.wrapper_size = row.wrapper_size or origin.size
     return row, urls
+
+
+def _find_root(row: Row, here: dict[str, tuple[Path, Receipt]], limit: int) -> None:
+    """Add to `row` where the root is, as the reader of disks finds it in what is here; what it says if it refuses."""
+    for kind in ("raw", "content", "fetch"):
+        if kind not in here:
+            continue
+        path, _receipt = here[kind]
+        try:
+            if probe(path) not in (*RAW_FORMATS, *FORMATS):
+                return
+            row.root = fs_root.describe(path, limit=limit, place=row.image.root)
+        except LarderError as error:
+            row.notes.append(f"{row.image.name}: no root file system: {error.message}")
+        return
 
 
 def _at_hand(space: Workspace, image: Image, kind: str, identity: Identity) -> tuple[Path, Receipt] | None:

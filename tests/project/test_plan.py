@@ -8,11 +8,14 @@ import pytest
 from recipes.progress import SILENCE
 from recipes.project import plan
 from recipes.project.plan import Bytes, Row, Totals, totals
+from tests.kit import layouts
 from tests.kit.disks import qcow2
 from tests.kit.project import disk
 from tests.kit.spaces import ask, build, opened
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recipes.project.workspace import Workspace
     from tests.kit.project import Project
 
@@ -129,3 +132,40 @@ def test_sums_are_of_images_made_one_after_the_other(space: Workspace) -> None:
     assert sums.peak.most == kept + largest
     assert sums.suffices is True
     assert sums.to_json()["suffices"] is True
+
+
+class TestTheRootOfADisk:
+    """Nothing is known of it before the download, and everything after it."""
+
+    @pytest.fixture
+    def space(self, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Workspace:
+        image = layouts.disk(tmp_path, (layouts.root(tmp_path, ""), layouts.TYPED)).read_bytes()
+        project.declare("r", image, "r.raw", derive=["rootfs"])
+        project.declare("packed", gzip.compress(image), "r.raw.gz", derive=["rootfs"])
+        project.declare("none", DISK, "none.raw", derive=["rootfs"])
+        project.declare("other", image, "other.raw", derive=["rootfs"], root="partition 2")
+        return opened(project, monkeypatch)
+
+    @pytest.mark.parametrize("kind", ["fetch", "content", "raw"])
+    def test_of_what_is_here(self, space: Workspace, kind: str) -> None:
+        assert (row(space, "r", "rootfs").root, row(space, "r", "rootfs").notes) == (None, [])
+        ask(space, kind, "r")
+        found = row(space, "r", "rootfs")
+        assert (found.root or "").startswith("partition 1 (ext4, 4194304 bytes, type 0fc63daf")
+        assert found.to_json()["root"] == found.root
+        assert found.notes == []
+
+    def test_not_of_what_is_compressed(self, space: Workspace) -> None:
+        ask(space, "fetch", "packed")
+        assert (row(space, "packed", "rootfs").root, row(space, "packed", "rootfs").notes) == (None, [])
+
+    def test_what_will_be_refused(self, space: Workspace) -> None:
+        for name, said in (("none", "none: no root file system: "), ("other", "the root is to be partition 2, found")):
+            ask(space, "raw", name)
+            found = row(space, name, "rootfs")
+            assert found.root is None
+            assert said in found.notes[0]
+
+    def test_not_where_no_root_is_asked_for(self, space: Workspace) -> None:
+        ask(space, "fetch", "r")
+        assert row(space, "r", "raw").root is None

@@ -28,7 +28,8 @@ class Plan(CacheCommand):
     doc_purpose = "show what would run, and the sizes that are known up front"
     doc_usage = "[IMAGE | KIND:IMAGE ...]"
     doc_description = """Shows what would be made of each image that is not current: what is still to be downloaded, the
-size of the content and of the virtual disk, and what is released in the end.
+size of the content and of the virtual disk, and what is released in the end. Of a disk that is here, it says which file
+system is the root.
 
 Sizes come from images.toml, checksum lists, receipts, and a few bytes of the image, read from upstream. "?" is what is
 not known before the download: gzip and bzip2 do not say how much they hold. Nothing is made or downloaded, and the
@@ -85,6 +86,8 @@ def _text(space: Workspace, rows: list[Row], sums: Totals) -> str:
     lines = [*aligned(table, right={2, 3, 4}), ""]
     for row in rows:
         lines += row.notes
+        if row.root:
+            lines.append(f"{row.image.name}: its root file system is {row.root}")
         if row.resumed:
             lines.append(f"{row.image.name}: {format_size(row.resumed)} of it are here already")
     if space.settings.offline:

@@ -160,6 +160,7 @@ def test_json_for_scripts(project: Project) -> None:
                 "content_format": "raw",
                 "content_size": None,
                 "virtual_size": None,
+                "root": None,
                 "written_at_most": None,
                 "kept_at_most": None,
                 "notes": [],

@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.formats.wrapper",),
     ("recipes.formats.root_check",),
     ("recipes.formats.rootfs", "recipes.formats.wsl"),
+    ("recipes.formats.machine",),
     ("recipes.declare", "recipes.cache"),
     ("recipes.sources",),
     ("recipes.derive",),

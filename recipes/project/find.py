@@ -12,8 +12,10 @@ from urllib.request import url2pathname
 
 from recipes.declare.urls import certain_kind, is_relative, resolved
 from recipes.errors import ChecksumError, DigestMismatch, LarderError, SignatureError
+from recipes.formats import machine
 from recipes.formats.disk.table import FORMATS
 from recipes.formats.io import digests
+from recipes.formats.io.context import Context
 from recipes.formats.io.probe import RAW_FORMATS
 from recipes.formats.wrapper import claims
 from recipes.names import tail
@@ -93,7 +95,7 @@ def declarable(space: Workspace, name: str, url: str, wish: Wish, progress: Prog
     if found.digest is None and found.kind != "oci":
         if whole.startswith("file:"):
             with progress.meter(f"hashing {tail(whole)}", found.size) as meter:
-                found.digest = digests.of_file(Path(url2pathname(urlsplit(whole).path)), "sha256", meter)
+                found.digest = digests.of_file(_local(whole), "sha256", meter)
             found.notes.append("pinned to what the file is now")
         elif wish.first_use:
             with space.session.store.entry_of(name, found.arches[0]).hold(progress) as held:
@@ -123,7 +125,7 @@ def find(url: str, wish: Wish, here: Arch, access: Access) -> Found:
     peek = Peek(with_mirrors((url,), access.mirrors), label=shown(url), offline=access.offline)
     found = Found(url, _kind(url, peek), ())
     found.size = peek.size
-    found.arches = (arch_of(url) or _assumed(here, found),)
+    found.arches = (arch_of(url) or _in_content(url, here, access) or _assumed(here, found),)
     listed = _listed(url, access)
     if listed is None:
         found.digest = wish.digest
@@ -151,6 +153,17 @@ def arch_of(url: str) -> Arch | None:
             if re.search(rf"(?<![A-Za-z0-9]){re.escape(alias)}(?![A-Za-z0-9])", text, re.IGNORECASE):
                 return ARCH_ALIASES[alias]
     return None
+
+
+def _in_content(url: str, here: Arch, access: Access) -> Arch | None:
+    """Return the architecture of what is in a file of this machine; None for others, which are not here yet."""
+    if not url.startswith("file:"):
+        return None
+    return machine.of_file(_local(url), Context(access.progress, tail(url)), here)
+
+
+def _local(url: str) -> Path:
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def _assumed(here: Arch, found: Found) -> Arch:

@@ -35,7 +35,12 @@ def of(named: Named, url: str, access: Access) -> tuple[Arch, ...]:
     known = tuple(dict.fromkeys(ARCH_ALIASES.values()))
     document = named.document
     if isinstance(document, Index) and document.platforms():
-        found = tuple(arch for arch in known if document.candidates(arch))
+        # A level of a machine that is served as the machine itself is would be declared twice.
+        first: dict[object, Arch] = {}
+        for arch in known:
+            if images := document.candidates(arch):
+                first.setdefault(tuple(each.digest for each in images), arch)
+        found = tuple(first.values())
         if not found:
             raise UnsupportedFeature(f"{shown(url)}: there is no image for any machine that larder knows")
         return found
@@ -50,10 +55,10 @@ def of(named: Named, url: str, access: Access) -> tuple[Arch, ...]:
     platform = Platform.read(config, "config")
     if platform is None:
         return ()
-    found = tuple(arch for arch in known if platform.runs_on(arch))
-    if not found:
-        raise manifests.no_image(known[0], [platform], shown(url))
-    return found
+    for arch in known:
+        if platform.runs_on(arch):
+            return (arch,)
+    raise manifests.no_image(known[0], [platform], shown(url))
 
 
 def _get(url: str, digest: Digest, access: Access) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit import upstreams
+from tests.kit.oci_images import write_tar
 from tests.kit.project import Project, disk, sha256
 from tests.kit.registries import Fake, image, index, layer
 from tests.kit.servers import misbehaving, nginx
@@ -234,6 +235,9 @@ class TestAFile:
             "digest": sha256(disk("b")),
             "size": len(disk("b")),
         }
+        write_tar(bare.folder / "root.tar", {"etc/os-release": b"ID=x\n", "lib/ld-linux-aarch64.so.1": b""})
+        bare.larder_ok("add", "root", "root.tar")
+        assert declared(bare, "root", "aarch64")["url"] == "./root.tar"
         bare.larder_ok("add", "c", str(tmp_path / "other.img"))
         assert declared(bare, "c")["url"] == (tmp_path / "other.img").as_uri()
         bare.larder_ok("raw:b", "raw:c")

@@ -24,6 +24,7 @@ _LONG = (
     "formats/fs/ext4/test_read.py",
     "formats/fs/ext4/test_write.py",
     "formats/fs/xfs/",
+    "formats/fs/test_mounts.py",
     "formats/fs/test_root.py",
     "formats/codec/test_compression.py",
     "formats/disk/test_convert.py",

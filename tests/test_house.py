@@ -1,12 +1,16 @@
-"""The house: imports point downwards, and doit is known in its own rooms only."""
+"""The house: imports point downwards, doit is known in its own rooms only, and tests mirror the modules.
+
+A rule is one test, which names every place where it is broken: one for each of some hundred files would be a quarter of
+all tests.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +58,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 
+@cache
 def room(module: str) -> str:
     """Return the room that `module` is, or is in."""
     rooms = [each for floor in FLOORS for each in floor if module == each or module.startswith(f"{each}.")]
     return max(rooms, key=len)
 
 
+@cache
 def floor(module: str) -> int:
     return next(number for number, rooms in enumerate(FLOORS) if room(module) in rooms)
 
@@ -69,9 +75,18 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def package_of(path: Path) -> str:
+    return name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[str]:
-    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text())):
+    package = package_of(path)
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -85,53 +100,56 @@ def imports(path: Path) -> Iterator[str]:
 
 
 MODULES = sorted(RECIPES.rglob("*.py"))
+TEST_MODULES = sorted(TESTS.rglob("test_*.py"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_downwards(path: Path) -> None:
-    here = name_of(path)
-    ours = [module for module in imports(path) if module.split(".")[0] == "recipes"]
-    upwards = [each for each in ours if room(each) != room(here) and floor(each) >= floor(here)]
-    assert not upwards
+def test_imports_point_downwards() -> None:
+    upwards = [
+        f"{name_of(path)} imports {each}"
+        for path in MODULES
+        for each in imports(path)
+        if each.split(".")[0] == "recipes" and room(each) != room(name_of(path)) and floor(each) >= floor(name_of(path))
+    ]
+    assert not upwards, "\n".join(upwards)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_doit_is_known_in_the_graph_only(path: Path) -> None:
-    if not path.is_relative_to(RECIPES / "graph"):
-        assert not [module for module in imports(path) if module.split(".")[0] == "doit"]
+def test_doit_is_known_in_the_graph_only() -> None:
+    elsewhere = [path for path in MODULES if not path.is_relative_to(RECIPES / "graph")]
+    assert not [name_of(path) for path in elsewhere if "doit" in {each.split(".")[0] for each in imports(path)}]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_package_is_imported_by_a_dot_from_within_and_by_its_name_from_elsewhere(path: Path) -> None:
-    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    if package == "recipes":
-        return
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            assert node.level < 2, f"line {node.lineno}"
-            assert node.level or not f"{module}.".startswith(f"{package}."), f"line {node.lineno}"
+def test_a_package_is_imported_by_a_dot_from_within_and_by_its_name_from_elsewhere() -> None:
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path in MODULES
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom)
+        and (package := package_of(path)) != "recipes"
+        and (node.level > 1 or (not node.level and f"{node.module or ''}.".startswith(f"{package}.")))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 MOST_ARGUMENTS = 6
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_what_travels_together_is_one_value(path: Path) -> None:
+def test_what_travels_together_is_one_value() -> None:
     """No public function takes more than six arguments: callers could not tell them apart."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            found = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-            count = len([name for name in found if name not in ("self", "cls")])
-            assert count <= MOST_ARGUMENTS, f"line {node.lineno}: {node.name} takes {count}"
+    wrong = []
+    for path in MODULES:
+        for node in nodes(path):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                found = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                count = len([name for name in found if name not in ("self", "cls")])
+                if count > MOST_ARGUMENTS:
+                    wrong.append(f"{path}:{node.lineno}: {node.name} takes {count}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
-def test_no_test_module_imports_another(path: Path) -> None:
+def test_no_test_module_imports_another() -> None:
     """What tests share is in tests/kit/."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            assert "test_" not in (node.module or ""), f"line {node.lineno}"
+    imports_one = re.compile(r"^\s*(?:from|import) \S*\btest_\w+(?: import|$)", re.MULTILINE)
+    assert not [path for path in TEST_MODULES if imports_one.search(path.read_text())]
 
 
 #: What has no test module of its own, and why that will do.
@@ -148,24 +166,27 @@ def mirrored(path: Path) -> Path:
     return TESTS / path.relative_to(RECIPES).with_name(f"test_{path.stem.strip('_')}.py")
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__init__.py"], ids=name_of)
-def test_each_module_has_its_test_module(path: Path) -> None:
-    module = path.relative_to(RECIPES).with_suffix("").as_posix()
-    wanted = mirrored(path).relative_to(TESTS.parent)
-    if module in WITHOUT_TESTS:
-        assert not mirrored(path).exists(), f"{wanted} is there: take {module} out of WITHOUT_TESTS"
-    else:
-        assert mirrored(path).exists(), (
-            f"recipes/{module}.py has no test module: write {wanted}, which tests what the module itself promises (its "
-            "bounds, its errors). Only what holds no logic at all goes into WITHOUT_TESTS, with the reason"
-        )
+def test_each_module_has_its_test_module() -> None:
+    wrong = []
+    for path in MODULES:
+        module = path.relative_to(RECIPES).with_suffix("").as_posix()
+        wanted = mirrored(path).relative_to(TESTS.parent)
+        if path.name == "__init__.py":
+            continue
+        if mirrored(path).exists() and module in WITHOUT_TESTS:
+            wrong.append(f"{wanted} is there: take {module} out of WITHOUT_TESTS")
+        elif not mirrored(path).exists() and module not in WITHOUT_TESTS:
+            wrong.append(
+                f"recipes/{module}.py has no test module: write {wanted}, which tests what the module itself promises "
+                "(its bounds, its errors). Only what holds no logic at all goes into WITHOUT_TESTS, with the reason"
+            )
+    assert not wrong, "\n".join(wrong)
 
 
 def test_what_has_no_test_module_is_there() -> None:
     assert not [module for module in WITHOUT_TESTS if not (RECIPES / f"{module}.py").exists()]
 
 
-@pytest.mark.parametrize("path", sorted(TESTS.rglob("test_*.py")), ids=lambda path: path.stem)
-def test_a_test_module_is_not_empty(path: Path) -> None:
-    tree = ast.walk(ast.parse(path.read_text()))
-    assert any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in tree)
+def test_a_test_module_is_not_empty() -> None:
+    a_test = re.compile(r"^\s*def test_", re.MULTILINE)
+    assert not [path for path in TEST_MODULES if not a_test.search(path.read_text())]

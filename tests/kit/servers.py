@@ -167,7 +167,7 @@ def misbehaving(behave: Callable[[Exchange], None], *, tls: ssl.SSLContext | Non
     with _HTTPServer(behave) as server:
         if tls:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})
         thread.start()
         try:
             scheme = "https" if tls else "http"

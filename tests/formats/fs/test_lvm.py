@@ -66,7 +66,7 @@ def check(one: Path, two: Path, found: list[lvm.Volume], name: str = "vg") -> No
         assert read(striped.source, at, length) == expected[at : at + length]
 
 
-@pytest.mark.parametrize("tags", [0, 80])
+@pytest.mark.parametrize("tags", [0, pytest.param(80, marks=pytest.mark.long)])
 def test_what_lvms_own_tools_wrote(tmp_path: Path, tags: int) -> None:
     """80 tags of 900 bytes make the text go round its ring, each change writes all of it."""
     images = [tmp_path / "one", tmp_path / "two"]

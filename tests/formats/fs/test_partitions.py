@@ -206,6 +206,7 @@ def whole() -> dict[str, bytes]:
     return {label: tables(label) for label in ("dos", "gpt")}
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 @pytest.mark.parametrize("label", ["dos", "gpt"])

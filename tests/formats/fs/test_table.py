@@ -40,7 +40,7 @@ def made(tmp_path: Path, command: str, size: int = 16) -> Path:
         ("mke2fs -q -t ext3", 4, "ext3"),
         ("mke2fs -q -t ext4", 4, "ext4"),
         ("mke2fs -q -t ext4 -O ^has_journal", 4, "ext4"),
-        ("mkfs.xfs -q", 320, "xfs"),
+        pytest.param("mkfs.xfs -q", 320, "xfs", marks=pytest.mark.long),
         ("mkfs.btrfs -q", 128, "btrfs"),
         ("mkswap -q", 4, "swap"),
         ("mkfs.vfat", 4, "vfat"),

@@ -42,12 +42,12 @@ PACK: dict[int, Callable[[bytes], bytes]] = {ZLIB: zlib.compress, LZO: lzo, ZSTD
 @pytest.mark.parametrize("codec", PACK, ids=["zlib", "LZO", "zstd"])
 class TestEach:
     @pytest.mark.parametrize("size", [1, 100, SECTOR - 1, SECTOR, SECTOR + 1, len(TEXT)])
-    @pytest.mark.parametrize("behind", [b"", b"\0" * 100, b"x" * 100])
+    @pytest.mark.parametrize("behind", [b"", b"\0" * 100, b"x" * 100], ids=["nothing", "zeros", "anything"])
     def test_what_was_packed(self, codec: int, size: int, behind: bytes) -> None:
         """Behind the stream there may be anything up to the sector."""
         assert bytes(decompress(codec, PACK[codec](TEXT[:size]) + behind, size, SECTOR)) == TEXT[:size]
 
-    @pytest.mark.parametrize("data", [b"", b"\0", b"x" * 100, bytes(SECTOR)])
+    @pytest.mark.parametrize("data", [b"", b"\0", b"x" * 100, bytes(SECTOR)], ids=["0", "1", "100", "a sector"])
     def test_what_is_none(self, codec: int, data: bytes) -> None:
         with pytest.raises(ValueError, match=r"zlib|LZO|zstd"):
             decompress(codec, data, SECTOR, SECTOR)

@@ -6,7 +6,7 @@ from recipes.formats.fs.ext4.alloc import FreeBlocks
 from recipes.formats.fs.ext4.geometry import Geometry, TooSmall
 from recipes.formats.io.sparse import BLOCK, CHUNK
 
-SIZE = 64 << 20
+SIZE = 24 << 20
 
 
 class Written:

@@ -30,7 +30,7 @@ def read(data: bytes) -> dict[bytes, int]:
     return entries(volume(), Inode(12, 0o040755, 0, 0, len(data), 0, 2, 0, bytes(60), 0, 0, b""), blocks)
 
 
-@pytest.mark.parametrize("count", [0, 1, 127, 128, 146, 147, 1000, 90_000])
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 146, 147, 1000])
 def test_every_name_is_there_once(count: int) -> None:
     made, indexed = directory(12, 2, named(count), SEED)
     assert len(made) % BLOCK == 0
@@ -56,9 +56,9 @@ def test_no_entry_crosses_a_block_and_each_block_is_full() -> None:
         assert at == start + BLOCK
 
 
-@pytest.mark.parametrize("count", [147, 5000, 90_000])
-def test_the_index_leads_to_the_block_with_the_name(count: int) -> None:
-    made, _ = directory(12, 2, named(count), SEED)
+@pytest.mark.parametrize(("count", "length", "deep"), [(147, 20, 0), (2000, 20, 0), (9_800, 200, 1)])
+def test_the_index_leads_to_the_block_with_the_name(count: int, length: int, deep: int) -> None:
+    made, _ = directory(12, 2, named(count, length), SEED)
     _, version, size, levels, _ = struct.unpack_from("<I4B", made, 24)
     assert (version, size) == (1, 8)
     leaves: list[tuple[int, int]] = []
@@ -73,7 +73,7 @@ def test_the_index_leads_to_the_block_with_the_name(count: int) -> None:
             leaves.append((each, number)) if not level else node(number, 8, each, level - 1)
 
     node(0, 32, 0, levels)
-    assert levels == (count > 40_000)
+    assert levels == deep
     bounds = [first for first, _ in leaves[1:]] + [0xFFFFFFFF]
     for (first, number), stop in zip(leaves, bounds, strict=True):
         for name in read(bytes(made[number * BLOCK : (number + 1) * BLOCK])):

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import doit
 from doit.cmd_run import Run as DoitRun
 from doit.cmdparse import CmdOption, CmdParseError
 from doit.exceptions import InvalidCommand, TaskFailed, UnmetDependency
@@ -209,6 +210,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
                 words = each.init_options(list(rest))
                 expanded.append(each.name)
         elif word in KINDS and task is not None:
+            _require_project(word, task)
             expanded.extend(task.task_dep)
         elif task is None and word in workspace.current().images:
             expanded.extend(_declared(word))
@@ -228,6 +230,15 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
             require_options(tasks[word], words)
             expanded.append(word)
     return expanded
+
+
+def _require_project(kind: str, group: Task) -> None:
+    """Raise InvalidCommand where `kind` is asked of the whole catalogue, by a slip: it is many gigabytes."""
+    if workspace.current().is_catalogue_from(Path(doit.get_initial_workdir())):
+        raise InvalidCommand(
+            f"{kind} would be made of all {len(group.task_dep)} images of the catalogue, since this is no project\n"
+            f"  hint: name one, such as {kind}:demo, or all as '{kind}:*'; `larder init NAME ...` begins a project"
+        )
 
 
 def _declared(name: str) -> list[str]:

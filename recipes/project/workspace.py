@@ -19,7 +19,7 @@ from recipes.derive import engine
 from recipes.derive.engine import Session
 from recipes.derive.recipe import Limits
 from recipes.errors import DigestMismatch, LarderError
-from recipes.settings import Settings
+from recipes.settings import Settings, catalogue
 from recipes.sources.access import Access
 from recipes.sources.lists import TTL, ListRef, Lists
 from recipes.sources.resolve import resolve
@@ -63,6 +63,10 @@ class Workspace:
     def needed(self) -> Mapping[str, Image]:
         """The images of `images` that this run can need."""
         return self.images if self.needs is None else self.needs.images
+
+    def is_catalogue_from(self, here: Path) -> bool:
+        """Say whether the images are those of the catalogue, for somebody in the folder `here` who is in no project."""
+        return self.settings.images == catalogue() and not here.is_relative_to(self.settings.images.parent)
 
     def identity(self, image: Image) -> Identity:
         """Return what upstream serves of `image` now, as far as its declaration and its list tell.

@@ -43,6 +43,15 @@ class TestWhereItIs:
         assert project.larder_ok(folder=empty) == project.larder_ok("-h", folder=empty)
         assert not project.cache.exists()
 
+    def test_in_no_project_a_kind_is_not_of_every_image(self, project: Project, tmp_path: Path) -> None:
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        result = project.larder("raw", folder=empty)
+        assert result.status == 3
+        assert "name one, such as raw:demo" in result.err
+        project.declare("a", disk("a"))
+        project.larder_ok("raw")
+
     def test_the_environment_counts_above_the_folder(self, bare: Project, tmp_path: Path) -> None:
         said = bare.larder_ok("list", "-q", "--all", LARDER_IMAGES=str(catalogue()))
         assert "raw:debian-12" in said

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from doit import get_initial_workdir
 from doit.exceptions import InvalidCommand
 
-from recipes import declare, settings
+from recipes import declare
 from recipes.project import catalogue
 from recipes.wording import meant
 
@@ -33,10 +33,9 @@ DRY_RUN = {
 
 def editable(space: Workspace) -> Path:
     """Return the images.toml that is edited; raise InvalidCommand where that is the catalogue."""
-    path = space.settings.images
-    if path == settings.catalogue() and not Path(get_initial_workdir()).is_relative_to(path.parent):
+    if space.is_catalogue_from(Path(get_initial_workdir())):
         raise InvalidCommand("there is no images.toml here, nor above\n  hint: `larder init` begins one")
-    return path
+    return space.settings.images
 
 
 def require_known(names: Iterable[str]) -> None:

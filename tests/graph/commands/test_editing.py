@@ -11,6 +11,7 @@ from doit import loader
 from doit.exceptions import InvalidCommand
 
 from recipes.graph.commands import editing
+from recipes.project.workspace import Workspace
 from recipes.settings import catalogue
 from tests.kit.project import REPOSITORY, Project, disk
 
@@ -45,7 +46,9 @@ def test_json_is_what_its_schema_says(bare: Project, tmp_path: Path) -> None:
 
 
 def space(images: Path) -> Any:
-    return SimpleNamespace(settings=SimpleNamespace(images=images))
+    found: Any = SimpleNamespace(settings=SimpleNamespace(images=images))
+    found.is_catalogue_from = lambda here: Workspace.is_catalogue_from(found, here)
+    return found
 
 
 def test_a_projects_own_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ are written to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded
 from recipes.formats.io.sparse import BLOCK
@@ -38,6 +38,23 @@ _JOURNALS = ((1 << 15, 1 << 10), (1 << 18, 1 << 12), (1 << 19, 1 << 13), (1 << 2
 _LARGEST_JOURNAL = 1 << 15
 
 
+#: Blocks of descriptors that a file system which grows has room for, in all: those of 4 TiB. mke2fs has room for a
+#: thousand times the size; each is a block of pointers here.
+_DESCRIPTORS_MOST = 256
+
+
+class Shape(NamedTuple):
+    """What a file system has besides files."""
+
+    journal: bool = True
+    #: Whether it may grow while it is mounted: the feature resize_inode, with room for the descriptors of 4 TiB.
+    grows: bool = False
+
+
+#: With a journal, and grown offline only: what WSL's disks have.
+FIXED = Shape()
+
+
 class TooSmall(Exception):
     """The size is too small for what has to be on the disk."""
 
@@ -49,7 +66,8 @@ class Geometry:
     `LimitExceeded` for more than 16 TiB less a block.
     """
 
-    def __init__(self, size: int, inodes: int) -> None:
+    def __init__(self, size: int, inodes: int, shape: Shape = FIXED) -> None:
+        self.shape = shape
         self.blocks = size // BLOCK
         if self.blocks > _MAX_BLOCKS:
             raise LimitExceeded(
@@ -60,6 +78,8 @@ class Geometry:
         while True:
             self.groups = max(1, -(-self.blocks // GROUP_BLOCKS))
             self.descriptor_blocks = -(-self.groups * GROUP_SIZE // BLOCK)
+            #: Blocks behind the descriptors that more of them may take one day.
+            self.reserved_blocks = max(0, _DESCRIPTORS_MOST - self.descriptor_blocks) if shape.grows else 0
             self.table_blocks = -(-wanted // (self.groups * _INODES_PER_BLOCK))
             last = self.blocks - (self.groups - 1) * GROUP_BLOCKS
             least = 2 + self.table_blocks + self.head(self.groups - 1) + _LEAST_DATA
@@ -67,7 +87,9 @@ class Geometry:
                 break
             self.blocks -= last
         self.inodes_per_group = self.table_blocks * _INODES_PER_BLOCK
-        self.journal_blocks = next((count for limit, count in _JOURNALS if self.blocks < limit), _LARGEST_JOURNAL)
+        self.journal_blocks = 0
+        if shape.journal:
+            self.journal_blocks = next((count for limit, count in _JOURNALS if self.blocks < limit), _LARGEST_JOURNAL)
         if self.inodes_per_group > GROUP_BLOCKS or last < least + self.journal_blocks * (self.groups == 1):
             raise TooSmall
         self.block_bitmaps = [0] * self.groups
@@ -101,7 +123,7 @@ class Geometry:
 
     def head(self, group: int) -> int:
         """Return how many blocks a group begins with that have a superblock and descriptors, if any."""
-        return 1 + self.descriptor_blocks if _has_superblock(group) else 0
+        return 1 + self.descriptor_blocks + self.reserved_blocks if _has_superblock(group) else 0
 
     def _place(self) -> list[tuple[int, int]]:
         """Find a place for every bitmap and table, around the superblocks and what follows them."""
@@ -131,14 +153,14 @@ class Geometry:
         return _merged(taken)
 
 
-def smallest_size(blocks: int, inodes: int) -> int:
+def smallest_size(blocks: int, inodes: int, shape: Shape = FIXED) -> int:
     """Return a size, in whole MiB, that is enough for `blocks` blocks of files, and not much more than that."""
     mib = 1 << 20
     size = blocks * BLOCK
     while True:
         size = -(-size // mib) * mib
         try:
-            geometry = Geometry(size, inodes)
+            geometry = Geometry(size, inodes, shape)
         except TooSmall:
             size += max(mib, size // 64)
             continue

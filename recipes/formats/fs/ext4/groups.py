@@ -88,8 +88,8 @@ class About(NamedTuple):
     label: str
     #: Seconds since the epoch.
     time: int
-    #: The journal's inode.
-    journal: bytes
+    #: The journal's inode; None without one.
+    journal: bytes | None
 
 
 def write_groups(
@@ -112,8 +112,9 @@ def write_groups(
         descriptors += packed
         descriptors += crc16(crc16(seed, group.to_bytes(4, "little")), packed).to_bytes(2, "little")
 
-    fields = INODE.unpack_from(about.journal)
-    size, block, size_high = fields[2], fields[12], fields[15]
+    compat = Compat.EXT_ATTR | Compat.DIR_INDEX
+    if geometry.shape.grows:
+        compat |= Compat.RESIZE_INODE
     superblock = Superblock(
         inodes_count=geometry.inodes_per_group * geometry.groups,
         blocks_count_lo=geometry.blocks,
@@ -126,7 +127,7 @@ def write_groups(
         wtime=about.time,
         lastcheck=about.time,
         inode_size=INODE_SIZE,
-        feature_compat=Compat.HAS_JOURNAL | Compat.EXT_ATTR | Compat.DIR_INDEX,
+        feature_compat=compat,
         feature_incompat=Incompat.FILETYPE | Incompat.EXTENTS | Incompat.FLEX_BG,
         feature_ro_compat=RoCompat.SPARSE_SUPER
         | RoCompat.LARGE_FILE
@@ -136,12 +137,9 @@ def write_groups(
         | RoCompat.EXTRA_ISIZE,
         uuid=uuid,
         volume_name=about.label.encode()[:16].decode(errors="ignore").encode(),
-        journal_inum=JOURNAL_INODE,
+        reserved_gdt_blocks=geometry.reserved_blocks,
         hash_seed=hash_seed_of(about.identity),
         def_hash_version=HALF_MD4,
-        # A copy of the journal's i_block and size, which e2fsck takes when the inode is lost.
-        jnl_backup_type=1,
-        jnl_blocks=block + size_high.to_bytes(4, "little") + size.to_bytes(4, "little"),
         default_mount_opts=_XATTR_USER_AND_ACL,
         mkfs_time=about.time,
         min_extra_isize=EXTRA_ISIZE,
@@ -149,6 +147,16 @@ def write_groups(
         flags=_UNSIGNED_HASH,
         log_groups_per_flex=FLEX_GROUPS_LOG,
     )
+    if about.journal is not None:
+        fields = INODE.unpack_from(about.journal)
+        size, block, size_high = fields[2], fields[12], fields[15]
+        superblock = superblock._replace(
+            feature_compat=compat | Compat.HAS_JOURNAL,
+            journal_inum=JOURNAL_INODE,
+            # A copy of the journal's i_block and size, which e2fsck takes when the inode is lost.
+            jnl_backup_type=1,
+            jnl_blocks=block + size_high.to_bytes(4, "little") + size.to_bytes(4, "little"),
+        )
     for group in geometry.superblocks():
         at = group * GROUP_BLOCKS * BLOCK
         # The first one leaves room for a boot loader; the copies begin their groups.

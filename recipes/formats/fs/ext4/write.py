@@ -6,7 +6,7 @@ features of mke2fs 1.46 without 64bit, metadata_csum and resize_inode:
 * 64bit is for more than 16 TiB.
 * metadata_csum wants a CRC-32C of every inode and block of metadata. gdt_csum, its predecessor, covers the group
   descriptors, and lets groups be that nobody ever wrote to: a disk of 1 TiB costs what its files cost.
-* resize_inode is for growing a mounted file system; resize2fs grows this one while it is not.
+* resize_inode is for growing a mounted file system: a `Shape` that grows has it. resize2fs grows any while it is not.
 
 A node gets its inode number when the tree is walked, and its data follows in the same order. So inode tables are
 written from front to back, and nothing but the numbers stays in memory.
@@ -26,7 +26,7 @@ from recipes.formats.tree.tree import Node, show
 from .alloc import Disk, FreeBlocks
 from .dir_write import DirEntry, directory
 from .extents import Extents
-from .geometry import INODE_SIZE, Geometry, TooSmall, smallest_size
+from .geometry import FIXED, INODE_SIZE, Geometry, Shape, TooSmall, smallest_size
 from .groups import About, InodeTables, hash_seed_of, uuid_of, write_groups
 from .layout import (
     DIR_ENTRY,
@@ -44,12 +44,14 @@ from .layout import (
     JOURNAL_SUPERBLOCK,
     JOURNAL_SUPERBLOCK_V2,
     LINK_MAX,
+    RESIZE_INODE,
     ROOT_INODE,
     SECTOR,
     InodeFlag,
     pack_device,
     pack_time,
 )
+from .resize import resize_inode
 from .xattr import encode
 
 if TYPE_CHECKING:
@@ -71,7 +73,15 @@ _MAX_MINOR = (1 << 20) - 1
 _EXTENTS, _INDEX = int(InodeFlag.EXTENTS), int(InodeFlag.INDEX)
 
 
-def write(tree: Tree, disk: Disk, *, size: int, label: str, meter: Meter) -> None:
+def write(
+    tree: Tree,
+    disk: Disk,
+    *,
+    size: int,
+    label: str,
+    meter: Meter,
+    shape: Shape = FIXED,
+) -> None:
     """Write `tree` to `disk`, which reads as zeros, as an ext4 file system of `size` bytes.
 
     `size` is rounded down to whole blocks of 4 KiB; the caller gives the disk its length. `label` is cut to the 16
@@ -86,10 +96,10 @@ def write(tree: Tree, disk: Disk, *, size: int, label: str, meter: Meter) -> Non
     plan = _Plan(tree)
     meter.expect(plan.data)
     try:
-        geometry = Geometry(size, len(plan.numbers))
+        geometry = Geometry(size, len(plan.numbers), shape)
         _Writer(plan, disk, geometry, tree.digest(), meter).write(label)
     except TooSmall:
-        enough = smallest_size(plan.most_blocks(), len(plan.numbers))
+        enough = smallest_size(plan.most_blocks(), len(plan.numbers), shape)
         raise LimitExceeded(
             f"an ext4 file system of {size} bytes is too small for these files",
             hint=f"{enough} bytes ({enough >> 20} MiB) are enough",
@@ -169,11 +179,15 @@ class _Writer:
         self._parents = {plan.root: ROOT_INODE}
 
     def write(self, label: str) -> None:
-        journal = self._journal()
+        shape = self._geometry.shape
+        journal = self._journal() if shape.journal else None
+        resize = resize_inode(self._disk, self._geometry, self._free) if shape.grows else None
         for node, number in self._plan.numbers.items():
             if number == FIRST_INODE:
-                # Its number is between the root's and all others.
-                self._tables.put(JOURNAL_INODE, journal, is_dir=False)
+                # Their numbers are between the root's and all others.
+                for special, made in ((RESIZE_INODE, resize), (JOURNAL_INODE, journal)):
+                    if made is not None:
+                        self._tables.put(special, made, is_dir=False)
             try:
                 inode = self._node(node, number)
             except ImageError as error:

@@ -1,4 +1,4 @@
-"""One step alone, without cache or doit: ``python -m recipes raw|content|rootfs|vhdx|oci SRC DST``, and ``digest``."""
+"""One step alone, without cache or doit: ``python -m recipes KIND SRC DST`` for most kinds, and ``digest``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import __version__
 from .console import Watch, console, take_any_text
 from .errors import Interrupted, LarderError
 from .formats.io.context import Context
-from .model import DEFAULT_COMPRESSION, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from .model import DEFAULT_COMPRESSION, DEFAULT_EXT4_SIZE, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
 from .rootplace import ANYWHERE, RootPlace
 from .settings import ARCH_ALIASES, parse_jobs, processors
 from .units import format_size, parse_size
@@ -173,6 +173,20 @@ def _declare_vhdx(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_vhdx)
 
 
+def _declare_ext4(parser: argparse.ArgumentParser) -> None:
+    _declare_tree(parser)
+    parser.add_argument(
+        "--size",
+        type=_argument(parse_size),
+        default=DEFAULT_EXT4_SIZE,
+        metavar="SIZE",
+        help="of the file system (default: %(default)s); it takes the room of its files only",
+    )
+    parser.add_argument("--no-journal", action="store_true", help="for a root that is thrown away after each run")
+    parser.add_argument("--label", default="", help="of the file system, 16 bytes at the most")
+    parser.set_defaults(run=_ext4)
+
+
 def _declare_oci(parser: argparse.ArgumentParser) -> None:
     _declare_tree(parser)
     parser.add_argument(
@@ -209,6 +223,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
     "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
     "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
+    "ext4": (f"{_ROOT}, as a bare ext4 for microVMs", _declare_ext4),
     "vhdx": (f"{_ROOT}, as ext4 in a VHDX for WSL2", _declare_vhdx),
     "oci": (f"{_ROOT}, as an archive for docker, podman, …", _declare_oci),
     "clone": ("copy a disk for an instance: reflink, or a copy without its holes", _declare_clone),
@@ -296,6 +311,26 @@ def _vhdx(options: argparse.Namespace) -> str:
     return _step(options, "vhdx", make)
 
 
+def _ext4(options: argparse.Namespace) -> str:
+    from .formats import microvm
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        with _tree(options, draft, progress) as tree:
+            for lack in microvm.lacks(tree):
+                progress.note(lack)
+            blkhash = microvm.write_ext4(
+                tree,
+                draft,
+                _context(options, draft, progress),
+                size=options.size,
+                label=options.label,
+                journal=not options.no_journal,
+            )
+        return {"blkhash": blkhash}
+
+    return _step(options, "ext4", make)
+
+
 def _oci(options: argparse.Namespace) -> str:
     from .derive.oci import reference
     from .formats.oci import archive as oci_archive
@@ -380,7 +415,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
 
 
 #: Steps that take the folder of an image layout as well.
-_FOLDERS = ("rootfs", "vhdx", "oci")
+_FOLDERS = ("rootfs", "ext4", "vhdx", "oci")
 
 
 def _require_file(source: Path) -> None:

@@ -32,6 +32,8 @@ class Row(NamedTuple):
     is_sparse: bool = False
     #: Whether a clone may be larger: a disk whose size says nothing of what is in it.
     is_resizable: bool = False
+    #: Whether it is a bare ext4, which grows with a larger clone.
+    is_file_system: bool = False
     #: Whether whoever takes a clone of it writes to that.
     is_written: bool = False
     #: Whether it holds compressed data already, so that it travels as it is and not as zstd.
@@ -107,6 +109,35 @@ The root file system as a tar archive: {path}
   Containerfile     ADD {path} /                    (after FROM scratch)
 """,
         disktype="tar",
+    ),
+    Row(
+        name="ext4",
+        file="root.ext4",
+        made_from={"disk": "rootfs", "rootfs": "rootfs", "oci": "rootfs"},
+        doc="the root file system of {title} as a bare ext4, for microVMs",
+        group="The root file system of each image as a bare ext4, for microVMs.",
+        clients="""
+ext4 without a partition table, in a sparse file: {path}
+A guest writes to its root, so clone it first. It is as large as ext4-size in images.toml says, takes the room of its
+files, and grows: with its clone by --size, or in the guest by resize2fs.
+
+  a root of its own   larder clone:{image} --format ext4 --to vm/root.ext4 --size 20G
+
+  Firecracker         "drives": [{{"drive_id": "root", "path_on_host": "vm/root.ext4", "is_root_device": true,
+                       "is_read_only": false}}]          (boot_args: root=/dev/vda rw console=ttyS0)
+  cloud-hypervisor    cloud-hypervisor --kernel KERNEL --cmdline "root=/dev/vda rw console=hvc0" \\
+                        --disk path=vm/root.ext4
+  QEMU                qemu-system-x86_64 -M microvm -nographic \\
+                        -kernel KERNEL -append "root=/dev/vda rw console=ttyS0" \\
+                        -drive id=root,file=vm/root.ext4,format=raw,if=none -device virtio-blk-device,drive=root
+  crosvm              crosvm run --block path=vm/root.ext4,root KERNEL
+  krunkit, vfkit      --device virtio-blk,path=vm/root.ext4
+""",
+        is_sparse=True,
+        is_resizable=True,
+        is_file_system=True,
+        is_written=True,
+        own_size="ext4_size",
     ),
     Row(
         name="vhdx",

@@ -25,6 +25,8 @@ Compression = Literal["gzip", "zstd", "none"]
 DEFAULT_MAX_VIRTUAL_SIZE = "2TiB"
 #: What WSL gives the disks that it makes itself (its defaultVhdSize); only what is written takes room.
 DEFAULT_VHDX_SIZE = "1TiB"
+#: Room for what a guest installs; only what is written takes room.
+DEFAULT_EXT4_SIZE = "8GiB"
 #: Every client loads gzip; docker before release 23 does not load zstd.
 DEFAULT_COMPRESSION: Compression = "gzip"
 
@@ -103,6 +105,9 @@ class Image(NamedTuple):
     root: RootPlace = ANYWHERE
     #: Bytes of the virtual disk of a VHDX.
     vhdx_size: int = 1 << 40
+    #: Bytes of a bare ext4, and whether it has a journal.
+    ext4_size: int = 8 << 30
+    ext4_journal: bool = True
     #: Of the layer in an OCI archive.
     compression: Compression = DEFAULT_COMPRESSION
 

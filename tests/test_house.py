@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.formats.oci",),
     ("recipes.formats.wrapper",),
     ("recipes.formats.root_check",),
-    ("recipes.formats.rootfs", "recipes.formats.wsl"),
+    ("recipes.formats.rootfs", "recipes.formats.wsl", "recipes.formats.microvm"),
     ("recipes.formats.machine",),
     ("recipes.declare", "recipes.cache"),
     ("recipes.sources",),

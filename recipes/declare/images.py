@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from recipes.kinds import DERIVABLE
-from recipes.model import DEFAULT_COMPRESSION, DEFAULT_VHDX_SIZE, Image
+from recipes.model import DEFAULT_COMPRESSION, DEFAULT_EXT4_SIZE, DEFAULT_VHDX_SIZE, Image
 from recipes.rootplace import ANYWHERE, RootPlace
 from recipes.settings import ARCH_ALIASES
 from recipes.units import format_size
@@ -51,8 +51,10 @@ COMMANDS = frozenset(
 
 _ARCHES = ("x86_64", "aarch64")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
-#: Bytes that a VHDX may be given: room for a journal and some files, and what ext4 with 32-bit block numbers can have.
-_VHDX_SIZES = (64 << 20, (16 << 40) - (1 << 20))
+#: Bytes that a VHDX needs at the least, for a journal and some files, and a bare ext4, which may be without.
+_VHDX_LEAST, _EXT4_LEAST = 64 << 20, 16 << 20
+#: Bytes that ext4 with 32-bit block numbers can have, in whole MiB.
+_EXT4_MOST = (16 << 40) - (1 << 20)
 
 
 def wrong_with(name: str) -> str | None:
@@ -110,7 +112,8 @@ class ImageReader:
                 )
         derive = self._derive(path, entries, kind)
         root = self._root((*path, "root"), entries.get("root"), kind)
-        vhdx_size = self._vhdx_size((*path, "vhdx-size"), entries.get("vhdx-size", DEFAULT_VHDX_SIZE))
+        vhdx_size = self._ext4_size((*path, "vhdx-size"), entries.get("vhdx-size", DEFAULT_VHDX_SIZE), _VHDX_LEAST)
+        ext4_size = self._ext4_size((*path, "ext4-size"), entries.get("ext4-size", DEFAULT_EXT4_SIZE), _EXT4_LEAST)
         return {
             cast("Arch", arch): Image(
                 name=name,
@@ -122,6 +125,8 @@ class ImageReader:
                 prewarm=entries.get("prewarm", False),
                 root=root,
                 vhdx_size=vhdx_size,
+                ext4_size=ext4_size,
+                ext4_journal=entries.get("ext4-journal", True),
                 compression=entries.get("oci-compression", DEFAULT_COMPRESSION),
             )
             for arch, source in sources.items()
@@ -185,10 +190,9 @@ class ImageReader:
             self._wrong(path, str(error))
             return ANYWHERE
 
-    def _vhdx_size(self, path: tomlpos.Path, value: object) -> int:
+    def _ext4_size(self, path: tomlpos.Path, value: object, least: int) -> int:
         size = self._findings.size(path, value, units=True) or 0
-        least, most = _VHDX_SIZES
-        if size and (not least <= size <= most or size % (1 << 20)):
+        if size and (not least <= size <= _EXT4_MOST or size % (1 << 20)):
             self._wrong(
                 path, f"expected whole MiB from {format_size(least)} up to and without 16 TiB, got {quoted(value)}"
             )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 from recipes.cache.store import is_there
 from recipes.errors import StoreError
 from recipes.formats.io import sparse
+from recipes.formats.io.context import Context
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.sparse import SECTOR
 from recipes.kinds import DERIVABLE, KINDS
@@ -41,6 +42,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 OVERLAY = "qcow2"
 #: The formats that are disks, whose size may be chosen.
 _DISKS = frozenset({OVERLAY, *(row.name for row in KINDS.values() if row.is_resizable)})
+#: The formats that are a file system, without a partition table around it.
+_FILE_SYSTEMS = frozenset(row.name for row in KINDS.values() if row.is_file_system)
 #: The formats that whoever takes a clone of them writes to.
 _WRITTEN = frozenset(row.name for row in KINDS.values() if row.is_written)
 #: What `auto` tries, in this order; a file that is written to is never the cache's own.
@@ -165,7 +168,6 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
 
     Errors: `StoreError`, `NoSpace`, `LimitExceeded` for an overlay of a size that QCOW2 does not have.
     """
-
     began = time.monotonic()
     require_free(path, force=wish.force)
     with os_errors(path), _swept(path, progress):
@@ -190,7 +192,7 @@ class _Job(NamedTuple):
 
     def file(self) -> Cloned:
         with _draft(self.path) as draft:
-            method, size = self._take(draft)
+            method, size = self._grow(draft) if self._grows else self._take(draft)
             if method != "hardlink":
                 # A reflink of APFS has the time of what it was made from.
                 os.utime(draft)
@@ -223,6 +225,28 @@ class _Job(NamedTuple):
                     base.unlink()
                 raise
         return Cloned(self.path, base, method, size, written)
+
+    @property
+    def _grows(self) -> bool:
+        """Say whether the clone is a file system that is to be larger: a longer file is not all of that."""
+        return (
+            self.wish.format in _FILE_SYSTEMS
+            and self.wish.size is not None
+            and self.wish.size > self.source.stat().st_size
+        )
+
+    def _grow(self, draft: Path) -> tuple[Method, int]:
+        """Write the file system anew, as it would have been made of the size; return as `_take`.
+
+        To share what is there and add groups would save the copy, and give another file system for each way to a size.
+        """
+        from recipes.formats import microvm
+
+        if "copy" not in self.wish.ways:
+            raise StoreError(f"--mode {self.wish.method}: a larger file system is written anew, not shared")
+        size = self.wish.size or 0
+        microvm.grow_ext4(self.source, draft, Context(self.progress, self.label, durable=False), size=size)
+        return "copy", size
 
     def _take(self, draft: Path) -> tuple[Method, int]:
         """Make `draft` a file with the bytes of the source; return how, and the bytes that the clone is to have."""

@@ -282,14 +282,14 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ),
         (
             f"{VALID}[images.a]\nderive = ['raw', §'vhd']",
-            'images.a.derive[1]: expected "fetch", "content", "raw", "rootfs", "vhdx" or "oci", got "vhd"; '
+            'images.a.derive[1]: expected "fetch", "content", "raw", "rootfs", "ext4", "vhdx" or "oci", got "vhd"; '
             'did you mean "vhdx"?',
         ),
         (f"{VALID}[images.a]\nderive = ['raw', §'raw']", 'images.a.derive[1]: "raw" is listed twice'),
         (
             f"{VALID.replace('.img', '.wsl')}[images.a]\nderive = [§'raw']",
             'images.a.derive[0]: an image of kind rootfs has no "raw"; '
-            'expected "fetch", "content", "rootfs", "vhdx" or "oci"',
+            'expected "fetch", "content", "rootfs", "ext4", "vhdx" or "oci"',
         ),
         (f"{VALID}size = §0", "images.a.x86_64.size: expected a number of bytes from 1 to 9223372036854775807, got 0"),
         (f"{VALID}size = §1.0", "images.a.x86_64.size: expected a whole number of bytes, got 1.0"),

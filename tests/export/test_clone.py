@@ -12,6 +12,11 @@ from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.export import clone as module
 from recipes.export.clone import Wish, base_of, clone, formats, require
 from recipes.formats.io import sparse
+from recipes.formats.io.context import Context
+from recipes.formats.microvm import write_ext4
+from recipes.formats.tree.tree import Node, Tree
+from tests.kit.debian import run
+from tests.kit.oracles import need
 from tests.kit.project import MiB, disk
 
 if TYPE_CHECKING:
@@ -49,7 +54,7 @@ def unchanged(raw: Path) -> bool:
 class TestWish:
     def test_formats_of_each_kind_of_image(self) -> None:
         assert formats("disk")[:2] == ("raw", "qcow2")
-        assert set(formats("disk")) == {"raw", "qcow2", "fetch", "content", "rootfs", "vhdx", "oci"}
+        assert set(formats("disk")) == {"raw", "qcow2", "fetch", "content", "rootfs", "ext4", "vhdx", "oci"}
         assert formats("rootfs")[0] == "rootfs"
         assert not {"raw", "qcow2"} & set(formats("rootfs"))
         assert len(set(formats("rootfs"))) == len(formats("rootfs"))
@@ -61,6 +66,7 @@ class TestWish:
             ({"format": "raw", "size": 1000}, "whole sectors"),
             ({"format": "raw", "method": "hardlink"}, "writes to its raw"),
             ({"format": "vhdx", "method": "hardlink"}, "writes to its vhdx"),
+            ({"format": "ext4", "method": "hardlink"}, "writes to its ext4"),
         ],
     )
     def test_what_cannot_be(self, wish: dict[str, Any], message: str) -> None:
@@ -289,3 +295,39 @@ class TestRequire:
         require(vm / "disk", Wish("raw"), cache=tmp_path / "cache")
         with pytest.raises(StoreError, match=r"disk\.base\.raw exists"):
             require(vm / "disk", Wish("qcow2"), cache=tmp_path / "cache")
+
+
+class TestFileSystem:
+    @pytest.fixture
+    def bare(self, tmp_path: Path) -> Path:
+        tree = Tree()
+        tree.add(b"etc", Node(stat.S_IFDIR | 0o755))
+        path = tmp_path / "root.ext4"
+        write_ext4(tree, path, Context(durable=False), size=64 << 20, label="a", journal=True)
+        return path
+
+    def test_is_shared_as_it_is(self, bare: Path, tmp_path: Path) -> None:
+        made = clone(bare, tmp_path / "clone", Wish("ext4"))
+        assert made.path.read_bytes() == bare.read_bytes()
+        assert made.size == 64 << 20
+
+    def test_grows_with_the_file(self, bare: Path, tmp_path: Path) -> None:
+        need("e2fsck")
+        made = clone(bare, tmp_path / "clone", Wish("ext4", size=1 << 30))
+        assert made.path.stat().st_size == made.size == 1 << 30
+        assert made.method == "copy"
+        run("e2fsck", "-fn", made.path)
+        expected = tmp_path / "expected"
+        tree = Tree()
+        tree.add(b"etc", Node(stat.S_IFDIR | 0o755))
+        write_ext4(tree, expected, Context(durable=False), size=1 << 30, label="a", journal=True)
+        assert made.path.read_bytes() == expected.read_bytes()
+
+    def test_does_not_grow_by_sharing(self, bare: Path, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="written anew"):
+            clone(bare, tmp_path / "clone", Wish("ext4", size=1 << 30, method="reflink"))
+        assert not (tmp_path / "clone").exists()
+
+    def test_does_not_shrink(self, bare: Path, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="too small"):
+            clone(bare, tmp_path / "clone", Wish("ext4", size=32 << 20))

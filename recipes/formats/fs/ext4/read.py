@@ -17,7 +17,7 @@ from recipes.formats.tree.tree import PATH_MAX, Extent, Node
 from .dir import entries, verify
 from .inode import Inode, inodes
 from .journal import replay
-from .layout import FAST_SYMLINK, ROOT_INODE, Incompat, InodeFlag, unpack_device
+from .layout import FAST_SYMLINK, ROOT_INODE, Compat, Incompat, InodeFlag, unpack_device
 from .map import BlockMaps
 from .volume import Disk, Volume
 from .xattr_read import AttributeReader
@@ -47,6 +47,9 @@ class Ext4:
             # The superblock too may be among what is replayed.
             volume = Volume(replay(volume))
         self._volume = volume
+        #: What it is called, and whether it has a journal.
+        self.label = volume.superblock.volume_name.rstrip(b"\0").decode(errors="replace")
+        self.has_journal = Compat.HAS_JOURNAL in volume.compat
 
     def exists(self, path: bytes) -> bool:
         """Say whether something is at `path`; symbolic links are followed within the file system, as by chroot(2)."""

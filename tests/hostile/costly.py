@@ -26,7 +26,7 @@ from tests.kit.oci_images import AMD64, ARM64, Layout
 from tests.kit.qcow2_images import COMPRESSED
 from tests.kit.tar_archives import END, extended, header, long, padded, sparse_0_1
 
-from . import sandbox
+from . import roots, sandbox
 from .mutate import LONGEST, grow
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ BOMBS: dict[str, Bomb] = {
     "oci: zeros": Bomb("oci", _zeros_in_a_layer),
     "qcow2: entries that share a cluster": Bomb("qcow2", lambda: _shared_clusters(0)),
     "qcow2: entries that share a compressed cluster": Bomb("qcow2", lambda: _shared_clusters(COMPRESSED)),
+    **{what: Bomb(*bomb) for what, bomb in roots.BOMBS.items()},
 }
 
 

@@ -143,7 +143,8 @@ def _archives() -> list[bytes]:
     return [small, *(etc.tobuf() + archive for archive in others)]
 
 
-def _damage_tar(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+def damage_tar(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    """Damage an archive, its headers above all, and mend their checksums."""
     changed = bytearray(damage(rng, data, others))
     headers = [at for at in range(0, len(changed) - 511, 512) if changed[at + 257 : at + 262] == b"ustar"]
     if headers and rng.random() < 0.8:
@@ -206,11 +207,11 @@ def _damage_image(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     """Damage an archive as a whole, or one layer or document of it, around which all digests hold."""
     kind = rng.randrange(3)
     if kind == 0:
-        return _damage_tar(rng, data, others)
+        return damage_tar(rng, data, others)
     layers = _layers()
     if kind == 1:
         at = rng.randrange(len(layers))
-        layers[at] = _damage_tar(rng, layers[at], layers)
+        layers[at] = damage_tar(rng, layers[at], layers)
         files = rng.choice(_images(layers))
     else:
         files = rng.choice(_images(layers))
@@ -289,8 +290,8 @@ def _write_layer(path: Path, out: Path) -> None:
 TARGETS = (
     Target("ext4", _ext4_seeds, _damage_ext4, partial(read_rootfs, "disk"), None, ("mke2fs", "debugfs")),
     btrfs.target(partial(read_rootfs, "disk")),
-    Target("tar", lambda _: _archives(), _damage_tar, partial(read_rootfs, "rootfs")),
+    Target("tar", lambda _: _archives(), damage_tar, partial(read_rootfs, "rootfs")),
     Target("oci", _image_seeds, _damage_image, partial(read_rootfs, "oci"), grow=_grow_image),
-    Target("vhdx", lambda _: _archives(), _damage_tar, _write_vhdx),
-    Target("layer", lambda _: _archives(), _damage_tar, _write_layer),
+    Target("vhdx", lambda _: _archives(), damage_tar, _write_vhdx),
+    Target("layer", lambda _: _archives(), damage_tar, _write_layer),
 )

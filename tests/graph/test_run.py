@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from doit import loader
 from doit.exceptions import InvalidCommand
 from doit.task import Task
 
@@ -30,6 +31,8 @@ class Push(OptionTask):
 def space(project: Project, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     project.declare("a", disk("a"), derive=["fetch", "raw"])
     project.declare("b", disk("b"), derive=[])
+    # Where somebody who runs doit is.
+    monkeypatch.setattr(loader, "initial_workdir", str(project.folder))
     return opened(project, monkeypatch)
 
 

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 NAME = "fedora-coreos"
 KERNEL = "6.9.0"
 
-_TREE = {
+_KERNEL = {
     f"usr/lib/modules/{KERNEL}/vmlinuz": "kernel",
     f"usr/lib/modules/{KERNEL}/initramfs.img": "initrd",
+}
+_TREE = {
     "usr/lib/os-release": "NAME=Fedora\nID=fedora\nVERSION=44\n",
     "usr/etc/hostname": "fcos",
     "usr/etc/fstab": "",
@@ -30,20 +32,29 @@ _FOLDERS = ("boot", "dev", "proc", "run", "sys", "sysroot", "tmp", "var")
 _LINKS = {"home": "var/home", "root": "var/roothome", "ostree": "sysroot/ostree", "bin": "usr/bin"}
 
 
-def deploy(folder: Path, sysroot: Path, *versions: str) -> list[str]:
-    """Deploy trees that differ in /usr/share/version in `sysroot`, the last one first; return their folders' names."""
+def deploy(folder: Path, sysroot: Path, *versions: str, tree: Path | None = None) -> list[str]:
+    """Deploy trees that differ in /usr/share/version in `sysroot`, the last one first; return their folders' names.
+
+    They are made of `tree`, which has what a distribution has and gets what ostree wants, or of a few files.
+    """
     need("ostree")
     if os.getuid() != 0:
         lack("ostree checks out files of root's")
-    tree = folder_of(folder / "tree", _TREE)
+    if tree is None:
+        tree = folder_of(folder / "tree", {**_KERNEL, **_TREE})
+        (tree / "usr/etc/os-release").symlink_to("../usr/lib/os-release")
+        for name in ("sh", "bash"):
+            (tree / "usr/bin" / name).chmod(0o755)
+        os.setxattr(tree / "usr/bin/sh", "user.kept", b"yes")
+    else:
+        folder_of(tree, _KERNEL)
     for name in _FOLDERS:
-        (tree / name).mkdir()
+        (tree / name).mkdir(exist_ok=True)
     for name, target in _LINKS.items():
-        (tree / name).symlink_to(target)
-    (tree / "usr/etc/os-release").symlink_to("../usr/lib/os-release")
-    for name in ("sh", "bash"):
-        (tree / "usr/bin" / name).chmod(0o755)
-    os.setxattr(tree / "usr/bin/sh", "user.kept", b"yes")
+        if (tree / name).is_dir() and not (tree / name).is_symlink():
+            shutil.rmtree(tree / name)
+        if not (tree / name).is_symlink():
+            (tree / name).symlink_to(target)
     # What the machine calls SELinux's policy and where it mounts things is none of ours.
     sysroot.mkdir(exist_ok=True)
     _ostree("admin", "init-fs", "--modern", str(sysroot))

@@ -38,6 +38,8 @@ _BOOT = (b"/boot", b"/efi")
 _IGNORED = frozenset({"vfat", "exfat", "ntfs", "iso9660", "swap"})
 #: What names a device, and no server, folder or the kernel's own.
 _DEVICE = re.compile(r"(?:UUID|LABEL|PARTUUID|PARTLABEL)=.*|/dev/(?!root$).*", re.DOTALL)
+#: What is swapped to, if that is a file of the root.
+_FILE = re.compile(r"(?!/dev/|.*/\.\.)/.*[^/]", re.DOTALL)
 #: Devices without a file system of this disk: media, and what a machine gets besides.
 _ELSEWHERE = re.compile(r"/dev/(?:cdrom|dvd|sr[0-9]+|fd[0-9]*|zram[0-9]+|shm|pts|mqueue|hugepages)\b")
 
@@ -53,14 +55,16 @@ def mount(tree: Tree, root: Root, search: Search, devices: list[Device], say: Ca
 
     They are mounted in the order of their depth, and partitions by their type for what fstab says nothing of, see
     `discoverable`. Left out are /boot and /efi, swap, what is ``noauto``, and a subvolume that contains the root
-    itself; so is what is on no device of this disk, which is told to `say`, once, unless it is ``nofail``.
+    itself; a file that is swapped to is no content, and taken out. What is on no device of this disk is left out too,
+    which is told to `say`, once, unless it is ``nofail``.
 
     Errors: those of `FileSystem`; `UnsupportedFeature` for what is there and cannot be read, since a root without its
     /var is none, and if two devices are what a line names; `CorruptImage` for a mount point in what is no directory;
     `LimitExceeded` for more than 1 MiB of fstab.
     """
+    lines = fstab.parse(contents(tree, fstab.PATH, fstab.MAX_SIZE) or b"")
     absent = []
-    for entry, device in _mounts(tree, search, devices):
+    for entry, device in _mounts(tree, lines, search, devices):
         if device is None:
             _refuse_encrypted(tree, entry, search, devices)
             if _is_missed(entry):
@@ -73,14 +77,16 @@ def mount(tree: Tree, root: Root, search: Search, devices: list[Device], say: Ca
         mounted = _mounted(entry, device, search.open(device), root)
         if mounted is not None:
             tree.mount(entry.mount_point.lstrip(b"/"), filled(tree, mounted))
+    for line in lines:
+        if line.type == "swap" and _FILE.fullmatch(line.device):
+            tree.remove(line.device.encode(errors="surrogateescape"))
     if absent:
         listing = ", ".join(f"{show(each.mount_point)} ({_shown(each)})" for each in absent[:_MAX_NAMED])
         more = f" and {len(absent) - _MAX_NAMED} more" if len(absent) > _MAX_NAMED else ""
         say(f"left out, since it is on no partition of this disk: {listing}{more}")
 
 
-def _mounts(tree: Tree, search: Search, devices: list[Device]) -> list[_Mount]:
-    lines = fstab.parse(contents(tree, fstab.PATH, fstab.MAX_SIZE) or b"")
+def _mounts(tree: Tree, lines: list[Entry], search: Search, devices: list[Device]) -> list[_Mount]:
     # Also what is not mounted: it is not to be mounted by its type either.
     named = {each.mount_point.rstrip(b"/") for each in lines}
     # What this disk is called where the root is by such a name; every other disk is another one then.

@@ -99,6 +99,12 @@ def test_what_is_left_out(tmp_path: Path, line: str) -> None:
     assert found == ["", "etc", "etc/fstab", "etc/os-release", "home", "home/hidden"]
 
 
+def test_a_file_that_is_swapped_to_is_no_content(tmp_path: Path) -> None:
+    fstab = "/swap/file none swap\n/swap/none none swap\n/../ none swap\n/dev/sda2 none swap\n"
+    one = root(tmp_path, fstab, **{"swap/file": "x", "swap/other": "y"})
+    assert names(disk(tmp_path, (one, TYPED)))[-2:] == ["swap", "swap/other"]
+
+
 def test_mounts_in_mounts_by_depth(tmp_path: Path) -> None:
     one = root(tmp_path, f"UUID={OTHER} /home/you/deep ext4\nUUID={HOME} /home ext4\n")
     two = filesystem(tmp_path, "home", {"file": "x"}, HOME)

@@ -19,6 +19,7 @@ from .console import Watch, console, take_any_text
 from .errors import Interrupted, LarderError
 from .formats.io.context import Context
 from .model import DEFAULT_COMPRESSION, DEFAULT_EXT4_SIZE, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from .redact import shown
 from .rootplace import ANYWHERE, RootPlace
 from .settings import ARCH_ALIASES, parse_jobs, processors
 from .units import format_size, parse_size
@@ -108,9 +109,10 @@ def _declare_step(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs",
         type=_argument(parse_jobs),
-        default=processors(),
+        # argparse reads a text as if it had been on the command line.
+        default=os.environ.get("LARDER_JOBS", "").strip() or processors(),
         metavar="N",
-        help="threads (default: the processors)",
+        help="threads (default: LARDER_JOBS, else the processors)",
     )
     parser.add_argument(
         "--max-virtual-size",
@@ -210,7 +212,7 @@ def _declare_clone(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_digest(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("list", type=Path, metavar="LIST", help="the list, as downloaded")
+    parser.add_argument("list", metavar="LIST", help="the list, as downloaded")
     parser.add_argument("--name", required=True, metavar="FILE", help="the file's name; * stands for what moves")
     parser.add_argument("--algorithm", "--algo", choices=("sha256", "sha512"), help="take this one of several")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -370,7 +372,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
 
     Nothing is fsynced: neither do cp, gzip and qemu-img, whose place this takes.
     """
-    from .export.clone import require_free
+    from .export.clone import require_folder, require_free
     from .formats.io.sparse import measure
     from .model import Artifact
 
@@ -378,6 +380,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
     if not (kind in _FOLDERS and options.source.is_dir()):
         _require_file(options.source)
     require_free(destination, force=options.force)
+    require_folder(destination)
     draft = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}")
     shown = console(sys.stderr, options.stop) if sys.stderr.isatty() and not options.json else None
     began = time.monotonic()
@@ -447,8 +450,13 @@ def _digest(options: argparse.Namespace) -> str:
 
     from .sources import checksums
 
+    if "://" in options.list:
+        raise LarderError(
+            f"{shown(options.list)}: expected a file, got a url",
+            hint=f"`larder add NAME URL` asks upstream; for a list alone: curl -L -o LIST '{shown(options.list)}'",
+        )
     try:
-        text = options.list.read_text(encoding="utf-8", errors="replace")
+        text = Path(options.list).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise LarderError(f"{options.list}: {error.strerror}") from error
     listed = checksums.parse(text).lookup(options.name, algorithm=options.algorithm)

@@ -5,7 +5,7 @@ A new kind is a row here, a module of its name in recipes/derive/ with a ``RECIP
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,9 +184,11 @@ An OCI image layout and docker archive in one: {path}
 #: By name; inputs come before what is made from them.
 KINDS: Mapping[str, Row] = {row.name: row for row in _ROWS}
 
+#: What people call an image of each kind.
+IMAGES: Mapping[Kind, str] = {"disk": "disk image", "rootfs": "tarball", "oci": "container image"}
+
 #: For an image of each kind: the kinds of artifact that it can have, each with the kind that it is made from; inputs
 #: before what is made from them.
 DERIVABLE: Mapping[Kind, Mapping[str, str | None]] = {
-    image: {row.name: row.made_from[image] for row in _ROWS if image in row.made_from}
-    for image in cast("tuple[Kind, ...]", ("disk", "rootfs", "oci"))
+    image: {row.name: row.made_from[image] for row in _ROWS if image in row.made_from} for image in IMAGES
 }

@@ -9,14 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 
 from recipes.__main__ import COMMANDS, main
+from recipes.formats.disk import to_raw
+from recipes.settings import processors
 
 from .kit.oci_images import Layout, file, folder, tar, write_folder
 from .kit.project import MiB, disk
+
+if TYPE_CHECKING:
+    from recipes.formats.io.context import Context
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "schema" / "receipt.schema.json").read_text())
 
@@ -95,6 +101,39 @@ def test_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"sha256:{'b' * 64}" in capsys.readouterr().out
     assert main(["digest", "--name", "three.img", str(tmp_path / "SHA256SUMS")]) == 1
     assert "three.img" in capsys.readouterr().err
+
+
+def test_digest_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["digest", "--name", "two.img", "https://example.org//SHA256SUMS"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("https://example.org//SHA256SUMS: expected a file, got a url\n")
+
+
+@pytest.mark.parametrize(("jobs", "options", "used"), [("3", [], 3), ("3", ["--jobs", "2"], 2), ("", [], processors())])
+def test_jobs(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: str, options: list[str], used: int
+) -> None:
+    seen: list[int] = []
+    real = to_raw.to_raw
+
+    def noted(source: Path, destination: Path, context: Context, *, blkhash: bool) -> to_raw.RawDisk:
+        seen.append(context.jobs)
+        return real(source, destination, context, blkhash=blkhash)
+
+    monkeypatch.setattr(to_raw, "to_raw", noted)
+    monkeypatch.setenv("LARDER_JOBS", jobs)
+    assert main(["raw", *options, str(image), str(tmp_path / "out")]) == 0
+    assert seen == [used]
+
+
+def test_jobs_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LARDER_JOBS", "many")
+    with pytest.raises(SystemExit) as caught:
+        main(["raw", "a", "b"])
+    assert caught.value.code == 3
+    assert "expected a number of threads from 1 to 256, got 'many'" in capsys.readouterr().err
 
 
 def test_an_existing_destination_is_kept(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

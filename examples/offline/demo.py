@@ -95,6 +95,7 @@ def main() -> None:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}/demo.qcow2"
             for text in ("larder says hello", "upstream has a new image"):
+                print(f"\n# {text}", flush=True)  # noqa: T201
                 image = qcow2(disk(text))
                 (upstream / "demo.qcow2").write_bytes(image)
                 declare(project, url, image)

@@ -16,6 +16,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
 from recipes.cache.store import is_there
@@ -29,7 +30,7 @@ from recipes.progress import SILENCE
 from recipes.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from recipes.model import Kind
@@ -49,6 +50,8 @@ _WRITTEN = frozenset(row.name for row in KINDS.values() if row.is_written)
 #: What `auto` tries, in this order; a file that is written to is never the cache's own.
 _WAYS: tuple[Method, ...] = ("reflink", "copy")
 _OVERLAY_WAYS: tuple[Method, ...] = ("hardlink", "reflink", "copy")
+#: Suffixes of disks, for which a RAW would be taken.
+_FOREIGN = frozenset({".hdd", ".vdi", ".vhd", ".vhdx", ".vmdk"})
 #: How the name of what is to become a clone begins.
 _DRAFT = ".{}.larder-"
 _LOCK_POLL_SECONDS = 0.05
@@ -122,6 +125,27 @@ def formats(kind: Kind) -> tuple[str, ...]:
     return (*first, *(each for each in kinds if each not in first))
 
 
+def format_of(path: str, possible: Iterable[str]) -> str | None:
+    """Return which of the `possible` formats the suffix of `path` is for, None where it says nothing.
+
+    Raise StoreError where it is for several, or for a disk in a format that is none of them: a RAW under the name of
+    a QCOW2 starts nowhere.
+    """
+    suffix = PurePath(path).suffix.lower()
+    if suffix == f".{OVERLAY}":
+        return OVERLAY
+    # What is called so without a suffix, as the wrapper, is not meant by a file without one.
+    forms = [form for form in possible if form in KINDS and suffix and PurePath(KINDS[form].file).suffix == suffix]
+    if len(forms) > 1:
+        raise StoreError(f"{path}: {suffix} is the suffix of {' and '.join(forms)}", hint="--format decides")
+    if not forms and suffix in _FOREIGN:
+        raise StoreError(
+            f"{path}: there is no format for {suffix}, but {', '.join(possible)}",
+            hint="--format decides",
+        )
+    return next(iter(forms), None)
+
+
 def base_of(path: Path) -> Path:
     """Return where the file is that an overlay at `path` stands on."""
     return path.with_name(f"{path.name}.base.raw")
@@ -139,8 +163,6 @@ def require_free(path: Path, *, force: bool) -> None:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise StoreError(f"{path}: {error.strerror}") from error
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path.absolute().parent} is not a folder")
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -149,6 +171,12 @@ def require_free(path: Path, *, force: bool) -> None:
         raise StoreError(f"{path}: expected a file or nothing, found what is neither")
     if not force:
         raise StoreError(f"{path} exists already", hint="--force replaces it")
+
+
+def require_folder(path: Path) -> None:
+    """Raise StoreError where `path` is in no folder."""
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path.absolute().parent} is not a folder")
 
 
 def require(path: Path, wish: Wish, *, cache: Path) -> None:
@@ -164,12 +192,14 @@ def clone(source: Path, path: Path, wish: Wish, *, progress: Progress = SILENCE,
 
     Another process may replace or delete `source` meanwhile. After an error there is nothing new at `path`, after an
     interrupt nothing or the whole clone; with ``force`` the old one may be there or none, and never an overlay on a
-    file that is not its own. A meter called `label` is told what is copied.
+    file that is not its own. A folder that is missing is made. A meter called `label` is told what is copied.
 
     Errors: `StoreError`, `NoSpace`, `LimitExceeded` for an overlay of a size that QCOW2 does not have.
     """
     began = time.monotonic()
     require_free(path, force=wish.force)
+    with os_errors(path):
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with os_errors(path), _swept(path, progress):
         job = _Job(source, path, wish, progress, label)
         try:

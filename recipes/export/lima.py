@@ -25,7 +25,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LarderError, StoreError
 from recipes.formats.disk.qcow2.image import Qcow2
@@ -35,7 +35,7 @@ from recipes.model import DIGEST_LENGTHS, Digest
 from recipes.units import MAX_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from recipes.cache.receipt import Served
@@ -61,6 +61,17 @@ class Supply:
     served: Served
     #: The RAW and its digest, where Lima would convert the wrapper.
     raw: tuple[Path, Digest] | None
+
+
+class Locations(NamedTuple):
+    """What a template names."""
+
+    #: Urls, or the path of a RAW.
+    places: tuple[str, ...]
+    #: Of what is behind the urls.
+    digest: Digest | None
+    #: Whether Lima's cache has what it needs of them.
+    is_cached: bool = False
 
 
 def cached_urls(image: Image, identity: Identity) -> tuple[str, ...]:
@@ -156,18 +167,20 @@ def remove(cache: Path, url: str, digest: Digest, progress: Progress) -> bool:
     return True
 
 
-def template(locations: Iterable[tuple[str, Digest | None]], arch: str) -> str:
-    """Return the part of a Lima template that names the image at `locations`, urls or paths, for `arch`."""
+def template(found: Locations, image: Image) -> str:
+    """Return the part of a Lima template that names `image` where it was `found`."""
     lines = ["images:"]
-    for location, digest in locations:
+    for location in found.places:
         # A string in JSON is one in YAML.
-        lines += [f"- location: {json.dumps(location)}", f"  arch: {json.dumps(arch)}"]
-        if digest is not None:
-            lines.append(f"  digest: {json.dumps(str(digest))}")
+        lines += [f"- location: {json.dumps(location)}", f"  arch: {json.dumps(image.arch)}"]
+        if found.digest is not None:
+            lines.append(f"  digest: {json.dumps(str(found.digest))}")
         else:
             lines.append(
                 "  # no digest: Lima would hash the whole disk for each instance; `larder verify` hashes its data"
             )
+    if found.digest is not None and not found.is_cached:
+        lines.append(f"# Lima downloads it: `larder lima:{image.name}` puts it into Lima's cache before")
     return "\n".join(lines)
 
 

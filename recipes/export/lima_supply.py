@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from recipes.cache import usage
@@ -10,18 +11,23 @@ from recipes.errors import StoreError
 from recipes.formats.codec import compression
 from recipes.formats.io.digests import of_file
 from recipes.model import DIGEST_LENGTHS
+from recipes.names import tail
 from recipes.redact import shown
 from recipes.settings import user_cache
 
 from . import lima
-from .lima import Supply
+from .lima import Locations, Supply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.cache.store import Entry
     from recipes.derive.engine import Session
-    from recipes.model import Digest, Identity, Image
+    from recipes.model import Identity, Image
+
+
+#: Of files that are compressed as a whole.
+_SUFFIXES = frozenset({".gz", ".xz", ".bz2", ".zst"})
 
 
 def default_cache() -> Path:
@@ -45,17 +51,14 @@ def misses(image: Image, identity: Identity, cache: Path) -> tuple[str, ...]:
     return tuple(url for url in urls if not lima.is_hit(lima.entry_of(cache, url), identity.digest, identity.size))
 
 
-def fill(session: Session, image: Image, identity: Identity, cache: Path, *, compressed: bool) -> bool:
-    """Put the image into Lima's cache; False, and its RAW is asked for, where it is compressed and not to go there."""
+def fill(session: Session, image: Image, identity: Identity, cache: Path) -> None:
+    """Put the image into Lima's cache, and say where."""
     missing = misses(image, identity, cache)
     if not missing:
-        return True
+        return
     progress, entry = session.progress, session.store.entry(image)
     with engine.lend(("fetch", "raw"), image, identity, session) as derive:
         receipt, wrapper = derive("fetch"), entry.artifact("fetch")
-        if not compressed and compression.probe_codec(wrapper) is not None:
-            entry.ask("raw")
-            return False
         with progress.meter(f"lima:{image.name}") as meter:
             digests = {digest.algorithm: digest for digest in (identity.digest, receipt.wrapper.digest)}
             for algorithm in DIGEST_LENGTHS.keys() - digests.keys():
@@ -68,31 +71,40 @@ def fill(session: Session, image: Image, identity: Identity, cache: Path, *, com
                 raw = path, of_file(path, identity.digest.algorithm, meter)
         for url in missing:
             lima.place(cache, url, Supply(wrapper, tuple(digests.values()), receipt.served, raw), progress)
+            progress.note(f"lima:{image.name}: {lima.entry_of(cache, url)}, for {shown(url)}")
     for kind in {"fetch", "raw"} & set(entry.kinds()):
         usage.record(entry, kind)
-    return True
 
 
-def locations(session: Session, image: Image, identity: Identity, cache: Path) -> list[tuple[str, Digest | None]]:
-    """Return what a template names: the urls, of which Lima's cache has what it needs, else the RAW in larder's cache.
+def locations(session: Session, image: Image, identity: Identity, cache: Path) -> Locations:
+    """Return what a template names: the urls, else the RAW in larder's cache, which is made where it is not there.
 
     That is for what Lima does not cache (local files), decompresses for each instance, or cannot convert (QCOW2 with
-    zstd clusters, without qemu-img).
+    zstd clusters, without qemu-img), as far as that is known without a download. Lima's cache is left as it is.
     """
     entry, urls = session.store.entry(image), lima.cached_urls(image, identity)
-    if urls and not _is_compressed(entry, image, identity) and fill(session, image, identity, cache, compressed=False):
+    if urls and not _is_compressed(entry, image, identity):
         data = lima.entry_of(cache, urls[0]) / "data"
-        header = lima.qcow2_header(data)
-        if compression.probe_codec(data) is None and (header is None or header.compression != "zstd"):
-            return [(url, identity.digest) for url in urls]
+        if not data.is_file() or not _is_costly(data):
+            return Locations(urls, identity.digest, is_cached=not misses(image, identity, cache))
     entry.ask("raw")
     if not engine.ensure_current("raw", image, identity, session):
         engine.derive("raw", image, identity, session)
     usage.record(entry, "raw")
-    return [(str(entry.artifact("raw")), None)]
+    return Locations((str(entry.artifact("raw")),), None)
+
+
+def _is_costly(data: Path) -> bool:
+    """Say whether Lima would convert `data` anew for each instance, or cannot."""
+    header = lima.qcow2_header(data)
+    return compression.probe_codec(data) is not None or (header is not None and header.compression == "zstd")
 
 
 def _is_compressed(entry: Entry, image: Image, identity: Identity) -> bool:
-    """Say whether the RAW at hand tells that the wrapper is compressed."""
+    """Say whether the wrapper is compressed, as far as an artifact at hand or else the url tells."""
+    if entry.current("fetch", engine.key_of("fetch", image, identity)) is not None:
+        return compression.probe_codec(entry.artifact("fetch")) is not None
     receipt = entry.current("raw", engine.key_of("raw", image, identity))
-    return receipt is not None and receipt.content is not None and receipt.content.digest != receipt.wrapper.digest
+    if receipt is not None and receipt.content is not None:
+        return receipt.content.digest != receipt.wrapper.digest
+    return PurePath(tail(identity.urls[0])).suffix in _SUFFIXES

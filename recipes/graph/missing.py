@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from doit.exceptions import InvalidCommand
 
 from recipes.declare.images import COMMANDS
-from recipes.kinds import KINDS
+from recipes.kinds import IMAGES, KINDS
 from recipes.project import catalogue, workspace
 from recipes.wording import either, meant, nearest
 
@@ -36,7 +36,7 @@ def unknown(word: str, tasks: Iterable[str] = ()) -> InvalidCommand:
         similar = [f"{near}:{name}"] if near else tasks
         return InvalidCommand(f"{word}: there is no kind {kind}{meant(word, similar) or f'; there are {_kinds()}'}")
     if name in space.images:
-        return InvalidCommand(f"{name} is a {space.images[name].kind} image: {kind} cannot be derived from it")
+        return InvalidCommand(f"{name} is a {IMAGES[space.images[name].kind]}: {kind} cannot be derived from it")
     if elsewhere := _of_another_arch(name, space):
         return InvalidCommand(elsewhere)
     return InvalidCommand(f"{word}: {undeclared(name, space, kind)}")

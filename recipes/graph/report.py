@@ -37,7 +37,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
 
     def execute_task(self, task: Any) -> None:
         """Say that a task begins."""
-        if task.meta and task.meta["kind"] == "fetch":
+        if task.meta and task.meta.get("kind") == "fetch":
             space = workspace.current()
             identity = space.identity(space.images[task.meta["image"]])
             size = f"{format_size(identity.size)} from " if identity.size is not None else ""
@@ -54,7 +54,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
     def add_success(self, task: Any) -> None:
         """Say what a derivation made."""
         # Without a key it was an input that nobody lacked any more.
-        if not task.meta or not task.values.get("key"):
+        if not task.meta or task.meta.get("kind") not in KINDS or not task.values.get("key"):
             return
         space = workspace.current()
         receipt = space.session.store.entry(space.images[task.meta["image"]]).receipt(task.meta["kind"])

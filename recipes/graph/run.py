@@ -305,7 +305,7 @@ def _subjects(named: dict[str, Task]) -> Iterator[tuple[Image, str]]:
     for task in named.values():
         if isinstance(task, OptionTask):
             yield from ((task.image, kind) for kind in task.kinds)
-        elif task.meta:
+        elif task.meta and task.meta.get("kind") in KINDS:
             yield workspace.current().images[task.meta["image"]], task.meta["kind"]
 
 

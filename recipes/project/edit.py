@@ -12,6 +12,7 @@ from recipes.declare import blocks, tomlpos
 from recipes.declare.urls import certain_kind, resolved
 from recipes.errors import DeclarationError, LarderError
 from recipes.formats.io import files
+from recipes.kinds import IMAGES
 
 from . import catalogue, pins
 
@@ -77,7 +78,8 @@ class Edit:
         self._become(blocks.added(self.text, text, name), {name})
         kinds = {image.kind for image in declare.loads(self.after, self.path).images[name].values()}
         if kinds != {found.kind}:
-            raise LarderError(f"{name} is a {'/'.join(kinds)} image, and {found.url} is a {found.kind} image")
+            words = " and a ".join(IMAGES[kind] for kind in sorted(kinds))
+            raise LarderError(f"{name} is a {words}, and {found.url} is a {IMAGES[found.kind]}")
 
     def remove(self, name: str) -> None:
         """Take out the image `name`, for all architectures."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from recipes.errors import FetchError
 from recipes.redact import shown
 
-from .retry import Elsewhere, Retryable, Unreachable
+from .retry import Elsewhere, Retryable, Unreachable, Unresolved
 from .urls import split
 
 if TYPE_CHECKING:
@@ -131,19 +131,22 @@ def _translation(
                 hint="behind a company's proxy, REQUESTS_CA_BUNDLE names the file with its certificate",
             )
         return Retryable(said)
-    if isinstance(error, requests.ConnectionError) and _is_unconnected(error):
+    if isinstance(error, requests.ConnectionError) and _has(error, urllib3.exceptions.NameResolutionError):
+        return Unresolved(
+            f"the name of the host cannot be resolved: {said}",
+            hint="is there a network? `larder raw:demo` needs none, and LARDER_OFFLINE=1 takes what is in the cache",
+        )
+    if isinstance(error, requests.ConnectionError) and _has(error, urllib3.exceptions.NewConnectionError):
         return Unreachable(said)
     return Retryable(said)
 
 
-def _is_unconnected(error: BaseException) -> bool:
-    """Say whether it is for want of a connection, and not one that broke, that something failed."""
-    import urllib3
-
+def _has(error: BaseException, kind: type[BaseException]) -> bool:
+    """Say whether an error of `kind` is what `error` comes of."""
     causes: list[BaseException] = [error]
     while causes:
         each = causes.pop()
-        if isinstance(each, urllib3.exceptions.NewConnectionError):
+        if isinstance(each, kind):
             return True
         inner = (getattr(each, "reason", None), *each.args)
         causes += [one for one in inner if isinstance(one, BaseException)]

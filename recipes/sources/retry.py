@@ -55,6 +55,12 @@ class Unreachable(Retryable):
     """There was no connection: whatever else the host is asked for will fare alike."""
 
 
+class Unresolved(Unreachable):
+    """The host's name could not be resolved: mostly there is no network, and no server whose restart to wait for."""
+
+    attempts = ATTEMPTS_ELSEWHERE
+
+
 class Elsewhere(Retryable):
     """The server that a redirector chose has not what was asked for; another of them may."""
 
@@ -168,7 +174,7 @@ def _most(url: str, error: Retryable) -> int:
     if error.redirected:
         # The redirector may choose a better one, even if this one is known to be down.
         return 2 if known else ATTEMPTS_ELSEWHERE
-    return 1 if known else ATTEMPTS
+    return 1 if known else error.attempts
 
 
 def _last(error: Retryable, message: str) -> FetchError:

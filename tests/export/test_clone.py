@@ -10,7 +10,7 @@ import pytest
 
 from recipes.errors import Interrupted, LarderError, NoSpace, StoreError
 from recipes.export import clone as module
-from recipes.export.clone import Wish, base_of, clone, formats, require
+from recipes.export.clone import Wish, base_of, clone, format_of, formats, require
 from recipes.formats.io import sparse
 from recipes.formats.io.context import Context
 from recipes.formats.microvm import write_ext4
@@ -275,9 +275,19 @@ class TestRequire:
         with pytest.raises(StoreError, match="found a folder"):
             require(vm, Wish("raw"), cache=tmp_path / "cache")
 
-    def test_no_folder_to_be_in(self, vm: Path, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match="vm/1 is not a folder"):
+    def test_a_folder_that_is_missing_is_made(self, raw: Path, vm: Path, tmp_path: Path) -> None:
+        path = vm / "1" / "2" / "disk"
+        require(path, Wish("raw"), cache=tmp_path / "cache")
+        assert names(vm) == set(), "nothing is made before there is something to clone"
+        clone(raw, path, Wish("raw"))
+        assert path.read_bytes() == raw.read_bytes()
+
+    def test_a_file_to_be_in(self, raw: Path, vm: Path, tmp_path: Path) -> None:
+        (vm / "1").write_bytes(b"")
+        with pytest.raises(StoreError, match="vm/1/disk: Not a directory"):
             require(vm / "1" / "disk", Wish("raw"), cache=tmp_path / "cache")
+        with pytest.raises(StoreError, match="vm/1/disk: Not a directory"):
+            clone(raw, vm / "1" / "disk", Wish("raw"))
 
     def test_what_is_no_file(self, vm: Path, tmp_path: Path) -> None:
         os.mkfifo(vm / "pipe")
@@ -331,3 +341,30 @@ class TestFileSystem:
     def test_does_not_shrink(self, bare: Path, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="too small"):
             clone(bare, tmp_path / "clone", Wish("ext4", size=32 << 20))
+
+
+class TestTheSuffix:
+    DISK = formats("disk")
+
+    @pytest.mark.parametrize(
+        ("path", "form"),
+        [
+            ("vm/disk", None),
+            ("vm/disk.img", None),
+            ("vm.2/disk", None),
+            ("vm/disk.raw", "raw"),
+            ("vm/disk.QCOW2", "qcow2"),
+            ("ext4.vhdx", "vhdx"),
+        ],
+    )
+    def test_says_the_format(self, path: str, form: str | None) -> None:
+        assert format_of(path, self.DISK) == form
+
+    def test_of_several_formats_says_nothing(self) -> None:
+        with pytest.raises(StoreError, match="rootfs and oci") as caught:
+            format_of("root.tar", self.DISK)
+        assert "--format" in (caught.value.hint or "")
+
+    def test_of_a_format_that_there_is_not_is_refused(self) -> None:
+        with pytest.raises(StoreError, match=r"no format for \.vdi, but raw, qcow2"):
+            format_of("disk.vdi", self.DISK)

@@ -293,12 +293,21 @@ def test_the_key_is_the_documented_one(tmp_path: Path) -> None:
 
 
 def test_a_template_is_yaml_that_lima_reads() -> None:
-    text = lima.template([(URL, digest(b"")), ('/cache/a "b"/disk.raw', None)], "x86_64")
-    assert text.splitlines() == [
+    image = Image("a", "x86_64", "disk", Source((URL,)))
+    found = lima.Locations((URL,), digest(b""), is_cached=True)
+    urls = [
         "images:",
         '- location: "https://example.org/a.qcow2"',
         '  arch: "x86_64"',
         f'  digest: "{digest(b"")}"',
+    ]
+    assert lima.template(found, image).splitlines() == urls
+    assert lima.template(found._replace(is_cached=False), image).splitlines() == [
+        *urls,
+        "# Lima downloads it: `larder lima:a` puts it into Lima's cache before",
+    ]
+    assert lima.template(lima.Locations(('/cache/a "b"/disk.raw',), None), image).splitlines() == [
+        "images:",
         '- location: "/cache/a \\"b\\"/disk.raw"',
         '  arch: "x86_64"',
         "  # no digest: Lima would hash the whole disk for each instance; `larder verify` hashes its data",

@@ -34,7 +34,8 @@ def test_a_local_image_is_named_by_its_raw_which_is_kept(tmp_path: Path) -> None
     image, identity = local(tmp_path)
     entry = given.store.entry(image)
     for _ in range(2):
-        assert lima_supply.locations(given, image, identity, tmp_path / "lima") == [(str(entry.artifact("raw")), None)]
+        found = lima_supply.locations(given, image, identity, tmp_path / "lima")
+        assert found == ((str(entry.artifact("raw")),), None, False)
         assert entry.artifact("raw").read_bytes() == DISK
         assert entry.asked() == {"raw"}
         assert entry.kinds() == ["raw"]
@@ -44,7 +45,7 @@ def test_a_local_image_is_named_by_its_raw_which_is_kept(tmp_path: Path) -> None
 def test_what_lima_does_not_cache_is_refused_with_the_way_out(tmp_path: Path) -> None:
     image, identity = local(tmp_path)
     with pytest.raises(StoreError, match="downloads with http") as caught:
-        lima_supply.fill(session(tmp_path), image, identity, tmp_path / "lima", compressed=True)
+        lima_supply.fill(session(tmp_path), image, identity, tmp_path / "lima")
     assert "--template" in (caught.value.hint or "")
 
 

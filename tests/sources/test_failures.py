@@ -12,7 +12,7 @@ import urllib3
 
 from recipes.errors import DigestMismatch, FetchError, OfflineError
 from recipes.sources.failures import blaming, cause_of, login_of, redirection, refusal, translated
-from recipes.sources.retry import Elsewhere, Retryable, Unreachable
+from recipes.sources.retry import ATTEMPTS, Elsewhere, Retryable, Unreachable, Unresolved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,3 +193,13 @@ class TestTranslations:
 )
 def test_the_innermost_cause_is_told(error: Exception, cause: str) -> None:
     assert cause_of(error) == cause
+
+
+def test_a_name_that_is_not_resolved_is_for_want_of_a_network() -> None:
+    # RFC 6761, 6.4: nobody has this domain.
+    url = "http://images.invalid/a.img"
+    with pytest.raises(Unresolved) as caught, translated(url, (1, 1)):
+        requests.get(url, timeout=1, proxies={"http": ""})
+    assert caught.value.message.startswith("the name of the host cannot be resolved: ")
+    assert "raw:demo" in (caught.value.hint or "")
+    assert caught.value.attempts < ATTEMPTS

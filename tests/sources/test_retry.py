@@ -4,7 +4,7 @@ import pytest
 
 from recipes.errors import DigestMismatch, FetchError
 from recipes.sources import retry
-from recipes.sources.retry import Retryable, first_of, once
+from recipes.sources.retry import Retryable, Unresolved, answered, first_of, once
 from tests.kit.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("quick_and_alone")
@@ -49,6 +49,15 @@ def test_all_failures_are_told() -> None:
     assert "none of 2 urls" in caught.value.message
     assert "http://a.test/1: 404" in caught.value.message
     assert caught.value.hint == "what to do"
+
+
+def test_a_name_that_is_not_resolved_is_waited_for_a_moment_only() -> None:
+    attempts = Attempts(*[Unresolved("no such name", hint="is there a network?")] * 50)
+    with pytest.raises(FetchError, match="no such name \\(3 attempts\\)") as caught:
+        run(attempts, "http://gone.test/1")
+    assert caught.value.hint == "is there a network?"
+    assert len(attempts.asked) == 3
+    answered("http://gone.test/1")
 
 
 def test_there_is_an_end() -> None:

@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
     from doit.task import Task
 
+#: Groups whose tasks have what they made in a cache that is not larder's.
+_FOREIGN = ("lima",)
+
 
 class Clean(Spoken, DoitClean):  # type: ignore[misc]
     """Delete what tasks made."""
 
     doc_purpose = "delete an artifact from the cache"
     doc_usage = "[KIND:IMAGE | KIND | TASK ...]"
-    doc_description = "Without a name: what images.toml has with prewarm = true, and what that is made from."
+    doc_description = """Without a name: what images.toml has with prewarm = true, and what that is made from.
+
+With -a the artifacts of all images. What is in Lima's cache goes only by name: clean lima:IMAGE."""
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Load the project and clean what is asked for."""
@@ -44,11 +49,16 @@ class Clean(Spoken, DoitClean):  # type: ignore[misc]
         if workspace.is_open():
             arguments.require_asked()
         self._failed = False
+        self._all: bool = options["cleanall"]
         super()._execute(**options)
         return FAILED if self._failed else 0
 
     def clean_tasks(self, tasks: Sequence[Task], dryrun: bool, cleanforget: bool) -> None:
-        """Clean each task once, whatever becomes of the others."""
+        """Clean each task once, whatever becomes of the others.
+
+        What is not larder's own, as Lima's cache, is cleaned where it is named, and not with everything.
+        """
+        tasks = [task for task in tasks if not (self._all and task.subtask_of in _FOREIGN)]
         for task in tasks:
             for action in task.clean_actions:
                 action.execute = functools.partial(self._clean, task.name, action.execute)

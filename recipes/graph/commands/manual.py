@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from doit.cmdparse import CmdOption
 
-from recipes.kinds import DERIVABLE, KINDS
+from recipes.kinds import DERIVABLE, IMAGES, KINDS
 from recipes.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from recipes.model import Image
+    from recipes.model import Image, Kind
 
 _WIDTH = 79
 #: Columns of what stands before an explanation, on the screen and in a table of options.
@@ -175,17 +175,14 @@ def of_kind(kind: str, program: str) -> str:
     """Return the page of a kind of artifact."""
     row = KINDS[kind]
     lines = [f"{program} {kind}:IMAGE ...", "", *_wrapped(row.group)]
-    lines += [f"  of a {_IMAGES[image]}: {_origin(kind, made)}" for image, made in _made_from(kind)]
+    lines += [f"  of a {IMAGES[image]}: {_origin(kind, made)}" for image, made in _made_from(kind)]
     lines += ["", *row.clients.format(path="PATH", image="IMAGE", reference="localhost/IMAGE").strip("\n").split("\n")]
     lines += ["", f"PATH is what `{program} path {kind}:IMAGE` prints. `{program} {kind}` makes it of every image."]
     lines += [f"`{program} help run` has the options of a run."]
     return "\n".join(lines)
 
 
-_IMAGES: Mapping[str, str] = {"disk": "disk image", "rootfs": "tarball", "oci": "container image"}
-
-
-def _made_from(kind: str) -> Iterator[tuple[str, str | None]]:
+def _made_from(kind: str) -> Iterator[tuple[Kind, str | None]]:
     for image, kinds in DERIVABLE.items():
         if kind in kinds:
             yield image, kinds[kind]
@@ -199,7 +196,7 @@ def of_image(image: Image, program: str) -> str:
     """Return the page of an image."""
     kinds = list(DERIVABLE[image.kind])
     lines = [f"{program} {image.name}", ""]
-    lines += [f"{image.title or image.name}, a {_IMAGES[image.kind]} for {image.arch}."]
+    lines += [f"{image.title or image.name}, a {IMAGES[image.kind]} for {image.arch}."]
     asked = " ".join(f"{kind}:{image.name}" for kind in image.derive)
     lines += [f"Makes {asked}, as images.toml says." if asked else "images.toml asks for nothing of it."]
     lines += ["", "What can be made of it", *_wrapped("  " + " ".join(f"{kind}:{image.name}" for kind in kinds))]

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from doit.exceptions import InvalidCommand
 
 from recipes.graph.missing import undeclared
+from recipes.kinds import KINDS
 from recipes.project import inventory
 from recipes.units import format_duration, format_size
+from recipes.wording import meant
 
 from .command import JSON, CacheCommand, aligned, show
 
@@ -24,7 +26,7 @@ class Status(CacheCommand):
     """`larder status`."""
 
     doc_purpose = "show what is cached, stale and missing"
-    doc_usage = "[IMAGE ...]"
+    doc_usage = "[IMAGE | KIND:IMAGE ...]"
     doc_description = """Shows each artifact that is in the cache or asked for, and what it takes on disk.
 
 States: current (made from what upstream serves), stale (made from something else), changed (not as its receipt
@@ -39,13 +41,26 @@ conversion for each; "?" where the file system does not tell. A clone that was m
     def _execute(self, json: bool, pos_args: list[str]) -> int:
         space = self.space()
         known = set(space.declaration.images) | {entry.image for entry in space.session.store.entries()}
-        for name in pos_args:
+        asked = {_asked(word) for word in pos_args}
+        for kind, name in asked:
             if name not in known:
-                raise InvalidCommand(f"{undeclared(name, space)}, and nothing of it is in the cache")
-        found = inventory.rows(space, set(pos_args) or None)
+                raise InvalidCommand(f"nothing of it is in the cache, and {undeclared(name, space, kind)}")
+        found = inventory.rows(space, {name for _, name in asked} or None)
+        if asked:
+            found = [row for row in found if not asked.isdisjoint({(row.kind, row.image), ("", row.image)})]
         totals = inventory.totals(found)
         show(_status_json(space, found, totals) if json else _status_text(space, found, totals))
         return 0
+
+
+def _asked(word: str) -> tuple[str, str]:
+    """Return kind and image of a word on the command line; no kind for all."""
+    kind, colon, name = word.partition(":")
+    if not colon:
+        return "", word
+    if kind not in KINDS:
+        raise InvalidCommand(f"{word}: there is no kind {kind}{meant(kind, KINDS)}")
+    return kind, name
 
 
 def _status_json(space: Workspace, found: list[Row], totals: Totals) -> str:

@@ -67,12 +67,22 @@ Fails where a list cannot be had or trusted; the other images are updated all th
             show(pins.diff(before.decode(), after.decode(), str(declare.shown(space.settings.images))))
             if after != before and not check:
                 pins.replace(space.settings.images, before, after)
+            if after == before and not failed:
+                followed = sum(bool(image.source.digest) and pins.is_followed(image) for image in images)
+                progress.write(_nothing(followed))
         except LarderError as error:
             progress.write(f"{error}\n")
             return FAILED
         finally:
             progress.close()
         return FAILED if failed or (check and after != before) else 0
+
+
+def _nothing(followed: int) -> str:
+    if not followed:
+        return "nothing to update: none of them is pinned and followed\n"
+    pins_are = "1 pin is" if followed == 1 else f"{followed} pins are"
+    return f"nothing to update: {pins_are} what upstream serves\n"
 
 
 def _latest(space: Workspace, images: Collection[Image], progress: Console) -> tuple[dict[Image, Source], bool]:

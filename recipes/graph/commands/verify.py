@@ -58,7 +58,7 @@ damage remains.
         rows = [row for row in inventory.rows(space) if row.state not in ("missing", "partial")]
         for name in pos_args:
             if name not in space.declaration.images and not any(row.image == name for row in rows):
-                raise InvalidCommand(f"{undeclared(name, space)}, and nothing of it is in the cache")
+                raise InvalidCommand(f"nothing of it is in the cache, and {undeclared(name, space)}")
         progress = None if json else console(sys.stderr, space.stop)
         space.session.progress = progress or space.session.progress
         try:

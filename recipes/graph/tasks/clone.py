@@ -12,9 +12,11 @@ from recipes.derive import engine
 from recipes.errors import StoreError
 from recipes.export import clone
 from recipes.export.clone import METHODS, OVERLAY, Wish
+from recipes.kinds import IMAGES
 from recipes.project import workspace
 from recipes.settings import expand
 from recipes.units import parse_size
+from recipes.wording import either
 
 from .optional import OptionTask
 
@@ -38,8 +40,8 @@ PARAMS: tuple[dict[str, Any], ...] = (
         "long": "format",
         "default": "",
         "metavar": "FORMAT",
-        "help": f"{', '.join(_FORMATS)} (default: raw for a disk image, rootfs for the others); "
-        f"{OVERLAY} is an overlay on a RAW",
+        "help": f"{', '.join(_FORMATS)} (default: what the suffix of PATH says, else raw of a disk image and "
+        f"rootfs of the others); {OVERLAY} is an overlay on a RAW",
     },
     {
         "name": "size",
@@ -73,9 +75,9 @@ class CloneTask(OptionTask):
         if not options["to"]:
             raise StoreError("it has to be said where the clone goes", hint=f"larder {self.name} --to PATH")
         possible = clone.formats(self.image.kind)
-        form = options["format"] or possible[0]
+        form = options["format"] or _format(options["to"], possible)
         if form not in possible:
-            raise StoreError(f"a {self.image.kind} image cannot be cloned as {form}, but as {', '.join(possible)}")
+            raise StoreError(f"a {IMAGES[self.image.kind]} cannot be cloned as {form}, but as {', '.join(possible)}")
         mode = options["mode"]
         self._wish = Wish(form, _size(options["size"]), None if mode == "auto" else mode, options["force"])
         for path in map(destination, options["to"]):
@@ -115,6 +117,14 @@ def destination(word: str) -> Path:
     path = expand(word)
     # doit has gone to the folder of dodo.py.
     return Path(doit.get_initial_workdir()) / path
+
+
+def _format(paths: list[str], possible: tuple[str, ...]) -> str:
+    """Return the format that the suffix of the paths says, else the first one that is `possible`."""
+    found = {form for path in paths if (form := clone.format_of(path, possible))}
+    if len(found) > 1:
+        raise StoreError(f"the suffixes of --to say {either(sorted(found))}", hint="--format decides")
+    return next(iter(found), possible[0])
 
 
 def _size(text: str) -> int | None:

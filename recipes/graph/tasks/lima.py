@@ -33,7 +33,8 @@ PARAMS: tuple[dict[str, Any], ...] = (
         "long": "template",
         "type": bool,
         "default": False,
-        "help": "print the `images:` of a Lima template; they name the RAW in larder's cache where Lima's cannot help",
+        "help": "only print the `images:` of a Lima template; they name the RAW in larder's cache, which is made, "
+        "where Lima's cannot help",
     },
 )
 
@@ -58,7 +59,7 @@ def task_lima() -> Iterator[dict[str, Any]]:
 
 
 def export(name: str, lima_cache: str, template: bool) -> dict[str, str] | TaskFailed:
-    """Bring what Lima needs of the image `name` into its cache, and print the template where that is wanted."""
+    """Bring what Lima needs of the image `name` into its cache, or print the template where that is wanted."""
     from recipes.export import lima, lima_supply
 
     space = workspace.current()
@@ -68,9 +69,9 @@ def export(name: str, lima_cache: str, template: bool) -> dict[str, str] | TaskF
         cache = _folder(lima_cache)
         if template:
             found = lima_supply.locations(space.session, image, identity, cache)
-            tell(sys.stdout, f"{lima.template(found, image.arch)}\n")
+            tell(sys.stdout, f"{lima.template(found, image)}\n")
         else:
-            lima_supply.fill(space.session, image, identity, cache, compressed=True)
+            lima_supply.fill(space.session, image, identity, cache)
     except LarderError as error:
         return failure(error)
     return {"digest": str(identity.digest)}

@@ -9,7 +9,7 @@ from recipes.cache import usage
 from recipes.derive import engine
 from recipes.errors import LarderError, StoreError
 from recipes.graph.failure import failure
-from recipes.kinds import DERIVABLE
+from recipes.kinds import DERIVABLE, IMAGES
 from recipes.project import workspace
 from recipes.project.look import asked_of
 from recipes.units import format_size
@@ -117,7 +117,7 @@ class PushTask(OptionTask):
         possible = DERIVABLE[self.image.kind]
         for kind in options["kind"]:
             if kind not in possible:
-                raise StoreError(f"a {self.image.kind} image has no {kind}, but {', '.join(possible)}")
+                raise StoreError(f"a {IMAGES[self.image.kind]} has no {kind}, but {', '.join(possible)}")
         kinds = set(options["kind"]) or asked_of(workspace.current(), self.image)
         if not kinds:
             raise StoreError("nothing is asked for of it", hint=f"larder {self.name} --kind KIND")

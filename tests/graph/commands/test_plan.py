@@ -265,7 +265,7 @@ class TestWhatRuns:
         [
             ("nope", "nope: there is no such command, kind, image or task"),
             ("vhdz:a", "vhdz:a: there is no kind vhdz; did you mean vhd"),
-            ("raw:root", "root is a rootfs image"),
+            ("raw:root", "root is a tarball"),
             ("arm", "not declared for x86_64, only for aarch64"),
             ("raw:arm", "not declared for x86_64, only for aarch64"),
         ],

@@ -81,6 +81,20 @@ class TestStatus:
         assert result.status == 3
         assert "'c'" in result.err
 
+    def test_of_one_artifact(self, project: Project) -> None:
+        project.declare("a", disk("a"), derive=["raw", "fetch"])
+        project.ok("a")
+        assert set(status(project, "a")) == {("a", "raw"), ("a", "fetch")}
+        assert set(status(project, "raw:a")) == {("a", "raw")}
+        assert set(status(project, "raw:a", "fetch:a")) == {("a", "raw"), ("a", "fetch")}
+        for word, said in (
+            ("raw:b", "images.toml declares no image 'b'"),
+            ("rwa:a", "there is no kind rwa; did you mean raw?"),
+        ):
+            result = project.doit("status", word)
+            assert result.status == 3
+            assert said in result.err
+
     def test_needs_nothing_but_the_cache(self, project: Project) -> None:
         project.declare("a", disk("a"))
         project.ok("raw:a")

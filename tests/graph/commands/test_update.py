@@ -183,6 +183,23 @@ def test_the_diff_is_one_that_patch_applies(
     assert (copy / "images.toml").read_text() == declared(project) != text
 
 
+class TestNothingToDo:
+    def test_is_said(self, project: Project, upstream: Upstream, declare: Callable[[str], None]) -> None:
+        digest = upstream.image("a.raw.gz")
+        url, sums = f"{upstream.url}/a.raw.gz", f"{upstream.url}/SUMS"
+        declare(f'[images.a.x86_64]\nurl = "{url}"\ndigest = "{digest}"\nchecksums = "{sums}"\n')
+        for words in ((), ("--check",), ("a",)):
+            result = project.doit("update", *words)
+            assert (result.status, result.out) == (0, "")
+            assert result.err.endswith("nothing to update: 1 pin is what upstream serves\n")
+
+    def test_of_what_is_not_followed(self, project: Project) -> None:
+        project.declare("a", disk("a"))
+        result = project.doit("update")
+        assert (result.status, result.out) == (0, "")
+        assert result.err.splitlines()[-1] == "nothing to update: none of them is pinned and followed"
+
+
 class TestWhatIsNotTouched:
     def test_images_that_are_not_named(
         self, project: Project, upstream: Upstream, declare: Callable[[str], None]

@@ -88,7 +88,7 @@ class TestDerives:
         project.declare("a", b"tar", "a.tar", kind="rootfs")
         result = project.doit("clone:a", "--to", str(vm / "x"), "--format", "raw")
         assert result.status == 3
-        assert "a rootfs image cannot be cloned as raw, but as rootfs" in result.err
+        assert "a tarball cannot be cloned as raw, but as rootfs" in result.err
 
     def test_or_fails_with_one_message(self, project: Project, vm: Path) -> None:
         project.declare("a", disk("a"))
@@ -210,6 +210,29 @@ class TestClones:
         text = project.ok("help", "clone:a")
         for option in ("--to", "--format", "--size", "--mode", "--force"):
             assert option in text
+
+
+class TestTheSuffix:
+    def test_decides_unless_a_format_does(self, project: Project, vm: Path) -> None:
+        project.declare("a", disk("a"))
+        project.ok("clone:a", "--to", str(vm / "new" / "disk.qcow2"))
+        assert names(vm / "new") == {"disk.qcow2", "disk.qcow2.base.raw"}
+        assert (vm / "new" / "disk.qcow2").read_bytes()[:4] == b"QFI\xfb"
+        project.ok("clone:a", "--to", str(vm / "disk.qcow2"), "--format", "raw")
+        assert (vm / "disk.qcow2").read_bytes() == disk("a")
+
+    def test_of_several_clones_is_one(self, project: Project, vm: Path) -> None:
+        project.declare("a", disk("a"))
+        result = project.doit("clone:a", "--to", str(vm / "1.qcow2"), "--to", str(vm / "2.raw"))
+        assert result.status == 3
+        assert "the suffixes of --to say qcow2 or raw" in result.err
+        assert names(vm) == set()
+
+    def test_of_what_an_image_does_not_have(self, project: Project, vm: Path) -> None:
+        project.declare("a", b"tar", "a.tar", kind="rootfs")
+        result = project.doit("clone:a", "--to", str(vm / "1.qcow2"))
+        assert result.status == 3
+        assert "a tarball cannot be cloned as qcow2, but as rootfs" in result.err
 
 
 class TestStatus:

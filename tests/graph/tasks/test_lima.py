@@ -185,10 +185,16 @@ class TestATemplate:
     def test_of_what_the_cache_holds(self, project: Project, upstream: Upstream, cache: Path) -> None:
         wrapper, raw = qcow2("a")
         url = upstream.declare("a", wrapper)
+        before = project.ok("lima:a", "--template")
+        assert "# Lima downloads it: `larder lima:a` puts it into Lima's cache before" in before
+        assert not cache.exists(), "it only prints"
+        assert upstream.requests == 0
+        told = project.ok("lima:a")
+        assert f"   lima:a: {limactl.entry_of(cache, url)}, for {url}\n" in told
         out = project.ok("lima:a", "--template")
-        assert f'images:\n- location: "{url}"\n  arch: "x86_64"\n  digest: "{sha256(wrapper)}"\n' in out
+        assert out == f'images:\n- location: "{url}"\n  arch: "x86_64"\n  digest: "{sha256(wrapper)}"\n'
+        assert before.startswith(out)
         assert differences(cache, url, wrapper, raw) == []
-        assert project.ok("lima:a", "--template") == out
         assert upstream.requests == 1
 
     def test_of_a_compressed_image_in_the_cache(self, project: Project, upstream: Upstream) -> None:
@@ -212,6 +218,7 @@ class TestATemplate:
     def test_of_zstd_clusters(self, project: Project, upstream: Upstream, cache: Path) -> None:
         wrapper, raw = qcow2("a", zstd=True)
         url = upstream.declare("a", wrapper)
+        project.ok("lima:a")
         out = project.ok("lima:a", "--template")
         assert str(project.entry("a") / "disk.raw") in out
         assert differences(cache, url, wrapper, raw) == [], "Lima 2.2 need not convert it"

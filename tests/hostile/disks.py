@@ -201,6 +201,21 @@ def _damage_vhd(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     return bytes(changed)
 
 
+# VDI.
+
+
+def _vdi_seeds(folder: Path) -> list[bytes]:
+    image = partial(_made_of, folder)
+    return [image(100_000, "vdi"), image(3_000_000, "vdi"), image(50_000, "vdi", "static=on")]
+
+
+def _damage_vdi(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    fields = ((64, 4), (68, 4), (76, 4), (340, 4), (344, 4), (360, 4), (368, 8), (376, 4), (380, 4), (384, 4))
+    spots = [Spot(at, size, "little") for at, size in (*fields, (424, 16), (440, 16))]
+    spots += [Spot(512 + 4 * index, 4, "little") for index in range(4)] * 3
+    return damage(rng, data, others, spots)
+
+
 # Partition tables.
 
 _SECTOR = 512
@@ -261,6 +276,7 @@ def _mend_gpt(data: bytearray, at: int) -> None:
 TARGETS = (
     Target("qcow2", _qcow2_seeds, _damage_qcow2, _read_disk, _judge_qcow2, ("qemu-img", "qemu-io")),
     Target("vhd", _vhd_seeds, _damage_vhd, _read_disk, partial(_judge_accepted, "vpc"), ("qemu-img",)),
+    Target("vdi", _vdi_seeds, _damage_vdi, _read_disk, partial(_judge_accepted, "vdi"), ("qemu-img",)),
     Target(
         "partitions", _partition_seeds, _damage_partitions, partial(read_rootfs, "disk"), None, ("sfdisk", "mke2fs")
     ),

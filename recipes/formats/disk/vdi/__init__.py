@@ -1,0 +1,1 @@
+"""VDI, dynamic and static: VirtualBox's disks."""

@@ -216,6 +216,33 @@ def _damage_vdi(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     return damage(rng, data, others, spots)
 
 
+# VMDK.
+
+
+def _vmdk_seeds(folder: Path) -> list[bytes]:
+    image = partial(_made_of, folder)
+    return [
+        image(100_000, "vmdk"),
+        image(3_000_000, "vmdk", "zeroed_grain=on"),
+        image(100_000, "vmdk", "subformat=streamOptimized"),
+        image(3_000_000, "vmdk", "subformat=streamOptimized"),
+    ]
+
+
+def _damage_vmdk(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    fields = ((4, 4), (8, 4), (12, 8), (20, 8), (28, 8), (36, 8), (44, 4), (48, 8), (56, 8), (64, 8), (73, 4), (77, 2))
+    spots = [Spot(at, size, "little") for at, size in fields]
+    directory = int.from_bytes(data[56:64], "little") * _SECTOR
+    if directory + 4 <= len(data):
+        table = int.from_bytes(data[directory : directory + 4], "little") * _SECTOR
+        spots += [Spot(directory, 4, "little")] * 3
+        spots += [Spot(table + 4 * index, 4, "little") for index in range(4)] * 3
+        if table + 4 <= len(data):
+            grain = int.from_bytes(data[table : table + 4], "little") * _SECTOR
+            spots += [Spot(grain, 8, "little"), Spot(grain + 8, 4, "little")] * 2
+    return damage(rng, data, others, spots)
+
+
 # Partition tables.
 
 _SECTOR = 512
@@ -276,6 +303,7 @@ def _mend_gpt(data: bytearray, at: int) -> None:
 TARGETS = (
     Target("qcow2", _qcow2_seeds, _damage_qcow2, _read_disk, _judge_qcow2, ("qemu-img", "qemu-io")),
     Target("vhd", _vhd_seeds, _damage_vhd, _read_disk, partial(_judge_accepted, "vpc"), ("qemu-img",)),
+    Target("vmdk", _vmdk_seeds, _damage_vmdk, _read_disk, partial(_judge_accepted, "vmdk"), ("qemu-img",)),
     Target("vdi", _vdi_seeds, _damage_vdi, _read_disk, partial(_judge_accepted, "vdi"), ("qemu-img",)),
     Target(
         "partitions", _partition_seeds, _damage_partitions, partial(read_rootfs, "disk"), None, ("sfdisk", "mke2fs")

@@ -63,11 +63,24 @@ def _vdi_size(read: Read, size: int | None) -> int | None:
     return claimed_size(read, size)
 
 
+def _open_vmdk(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
+    from .vmdk.image import Vmdk
+
+    return Vmdk(fd, path, max_virtual_size=max_virtual_size)
+
+
+def _vmdk_size(read: Read, size: int | None) -> int | None:
+    from .vmdk.header import claimed_size
+
+    return claimed_size(read, size)
+
+
 #: By the names that `recipes.formats.io.probe` gives them.
 FORMATS: dict[str, Format] = {
     "qcow2": Format(_open_qcow2, _qcow2_size),
     "vdi": Format(_open_vdi, _vdi_size),
     "vhd": Format(_open_vhd, _vhd_size),
+    "vmdk": Format(_open_vmdk, _vmdk_size),
 }
 
 

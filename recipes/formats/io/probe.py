@@ -37,6 +37,7 @@ MAGICS = (
     Magic("qcow2", 0, b"QFI\xfb"),
     Magic("vmdk", 0, b"KDMV"),
     Magic("vmdk", 0, b"COWD"),
+    Magic("vmdk", 0, b"\xbe\xba\xfe\xca\x00\x00\x00\x00"),
     Magic("vmdk", 0, b"# Disk DescriptorFile"),
     Magic("vhdx", 0, b"vhdxfile"),
     Magic("vhd", 0, b"conectix"),

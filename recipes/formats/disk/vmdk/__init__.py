@@ -1,0 +1,1 @@
+"""VMDK, sparse and stream-optimized: VMware's disks, and those of OVAs."""

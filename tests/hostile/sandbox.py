@@ -162,5 +162,6 @@ def _audit(event: str, arguments: tuple[object, ...], folder: str, wrong: list[s
         for each in arguments[:2]:
             if isinstance(each, (str, bytes)) and not os.path.realpath(os.fsdecode(each)).startswith(f"{folder}/"):
                 wrong.append(f"{event} {each!r}")
-    elif event in _NEVER:
+    # The program itself is no library that an input could name: io/memory.py asks it for a function of the C library.
+    elif event in _NEVER and (event, *arguments) != ("ctypes.dlopen", None):
         wrong.append(f"{event} {arguments!r}"[:200])

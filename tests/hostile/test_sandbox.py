@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from pathlib import Path
@@ -51,6 +52,11 @@ def test_a_change_elsewhere(tmp_path: Path) -> None:
 
 def test_another_program(tmp_path: Path) -> None:
     assert "subprocess.Popen" in sandbox.run(lambda: subprocess.run(["true"], check=True), tmp_path).wrong
+
+
+def test_a_library(tmp_path: Path) -> None:
+    assert "ctypes.dlopen" in sandbox.run(lambda: ctypes.CDLL("libm.so.6"), tmp_path).wrong
+    assert sandbox.run(lambda: ctypes.CDLL(None), tmp_path).wrong == "", "the program itself"
 
 
 def test_too_much_memory(tmp_path: Path) -> None:

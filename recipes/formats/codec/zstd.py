@@ -1,27 +1,28 @@
 """Zstandard files: frames one after another (RFC 8878).
 
 The block headers of a frame tell where it ends without any decoding, and they are followed as it is read: the streams
-of the ``zstandard`` package take the end of a file for the end of its data, so a truncated file would pass.
+of libzstd take the end of a file for the end of its data, so a truncated file would pass.
 """
 
 from __future__ import annotations
 
 from itertools import repeat
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io.sparse import CHUNK
 
+from . import libzstd
 from .compressed import READ
+from .libzstd import HEADER_MAX, MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .compressed import CompressedFile
 
-#: Bytes of the largest window: what zstd(1) too takes unless it is told to take more, and what its levels and --long
-#: without a number stay within. The format allows 3.75 TiB.
-WINDOW_LIMIT = 128 << 20
+#: Bytes of the largest window.
+WINDOW_LIMIT = 1 << libzstd.WINDOW_LOG
 #: Frames of a few bytes that one file may have: each takes as long as a MiB of content, and bombs consist of them.
 SMALL_FRAMES = 1 << 17
 _SMALL = 4096
@@ -29,9 +30,8 @@ _SMALL = 4096
 #: Bytes of content in each frame that larder writes.
 UNIT = 4 << 20
 
-MAGIC = b"\x28\xb5\x2f\xfd"
-#: RFC 8878, section 3.1.1: magic, descriptor, window, dictionary and content size; and a frame with one empty block.
-_HEADER_MAX, _FRAME_MIN = 18, 9
+#: RFC 8878, section 3.1.1: a frame with one empty block.
+_FRAME_MIN = 9
 #: RFC 8878, section 3.1.1.1.1.2: the window is the content, and no window descriptor follows.
 _SINGLE_SEGMENT, _HAS_CHECKSUM = 0x20, 0x04
 _CHECKSUM = 4
@@ -144,38 +144,30 @@ class _Walk:
     """The way through one frame, from block to block, while its bytes are read or without reading them."""
 
     def __init__(self, wrapper: CompressedFile, start: int) -> None:
-        import zstandard
-
         self._wrapper = wrapper
         #: Whether it is a `ZERO_FRAME`.
         self.zeros = False
         self.content: int | None
         stop = start + len(ZERO_FRAME)
-        head = wrapper.at(start, max(_FRAME_MIN, min(_HEADER_MAX, wrapper.size - start)))
+        head = wrapper.at(start, max(_FRAME_MIN, min(HEADER_MAX, wrapper.size - start)))
         if ZERO_FRAME.startswith(head) and stop <= wrapper.size and wrapper.at(start, len(ZERO_FRAME)) == ZERO_FRAME:
             self.zeros, self.content, self.window = True, UNIT, 0
             self._last, self._next = True, stop
             return
-        # Before libzstd sees it: to that, a window beyond its own limit is a damaged header.
-        if not head[4] & _SINGLE_SEGMENT:
-            _check_window(wrapper, (8 + (head[5] & 7)) << 7 + (head[5] >> 3))
         try:
-            size = zstandard.frame_header_size(head)
-            parameters = zstandard.get_frame_parameters(head)
-        except zstandard.ZstdError as error:
+            header = libzstd.header(head)
+        except libzstd.ZstdError as error:
             raise wrapper.corrupt(start, f"frame header: {error}") from error
-        if parameters.dict_id:
+        if header.dictionary:
             raise UnsupportedFeature(
-                f"{wrapper.path}: zstd: needs the dictionary {parameters.dict_id}, which is not in it"
+                f"{wrapper.path}: zstd: needs the dictionary {header.dictionary}, which is not in it"
             )
-        _check_window(wrapper, parameters.window_size)
-        self.window = parameters.window_size
-        unknown = parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN
-        self.content = None if unknown else parameters.content_size
-        self._checksum = _CHECKSUM if parameters.has_checksum else 0
+        _check_window(wrapper, header.window)
+        self.window, self.content = header.window, header.content
+        self._checksum = _CHECKSUM if header.is_checked else 0
         self._last = False
         #: Where the next block begins, or what follows the last one.
-        self._next = start + size
+        self._next = start + header.size
 
     def end(self) -> int:
         """Return where the frame ends; `CorruptImage` where the file ends before."""
@@ -228,7 +220,7 @@ def declared_size(wrapper: CompressedFile) -> int | None:
 
 
 class _Source:
-    """The compressed bytes of one frame, as the zstandard package reads them: to its end, or `CorruptImage`."""
+    """The compressed bytes of one frame, as a decoder reads them: to its end, or `CorruptImage`."""
 
     def __init__(self, wrapper: CompressedFile, start: int, walk: _Walk) -> None:
         self._wrapper = wrapper
@@ -242,7 +234,7 @@ class _Source:
         data = self._wrapper.at(self.offset, min(READ, self._wrapper.size - self.offset))
         count = self._walk.within(data, self.offset)
         if not data:
-            # To the package, the end of the file is the end of its data.
+            # To a decoder, the end of the file is the end of its data.
             raise self._wrapper.truncated()
         self._ended = count < len(data) or self._walk.end_known(self.offset + count)
         self._wrapper.taken(count)
@@ -255,9 +247,6 @@ def decompress(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
 
     It is read forwards, once.
     """
-    import zstandard
-
-    decoder = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT)
     bound = _Bound(wrapper)
     start = 0
     while start < wrapper.size:
@@ -272,11 +261,9 @@ def decompress(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
             start += len(ZERO_FRAME)
             continue
         source = _Source(wrapper, start, walk)
-        reader = decoder.stream_reader(cast("IO[bytes]", source), read_across_frames=False)
         try:
-            while data := reader.read(CHUNK):
-                yield data
-        except zstandard.ZstdError as error:
+            yield from libzstd.backend().pieces(source.read, CHUNK)
+        except libzstd.ZstdError as error:
             raise wrapper.corrupt(source.offset, str(error)) from error
         stop = walk.end()
         bound.passed(stop - start, walk.content or 0)

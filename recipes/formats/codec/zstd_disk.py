@@ -22,7 +22,7 @@ from recipes.formats.io.parallel import in_threads
 from recipes.formats.io.pipeline import in_order
 from recipes.formats.io.sparse import CHUNK, SparseFile, data_runs, data_units, removed_on_error
 
-from . import zstd
+from . import libzstd, zstd
 from .compressed import open_wrapper
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Bytes that the threads of one compression may take together; one thread it always has.
 MEMORY_LIMIT = 64 << 20
+#: MiB of an encoder's tables for a unit, by level from 1 on: ZSTD_estimateCCtxSize_usingCParams of libzstd 1.5.7.
+_TABLES = (1, 1, 2, 3, 3, 3, 6, 6, 11, 21, 21, 41, 33, 49, 65, 33, 49, 50, 50, 66, 66, 66)
 #: Bytes of the longest frame that is decoded: a unit that does not compress (ZSTD_COMPRESSBOUND), and a header.
 _FRAME_MAX = zstd.UNIT + (zstd.UNIT >> 8) + (1 << 10)
 #: What is further back than that is not read again.
@@ -74,11 +76,9 @@ def compress(source: Path, *, jobs: int, level: int, meter: Meter) -> Generator[
 
 def _threads(level: int) -> int:
     """Return how many threads the memory suffices for."""
-    import zstandard
-
-    parameters = zstandard.ZstdCompressionParameters.from_level(level, source_size=zstd.UNIT)
     # Beside the encoder's tables, a unit and what it became.
-    return max(1, MEMORY_LIMIT // (parameters.estimated_compression_context_size() + 2 * zstd.UNIT))
+    tables = _TABLES[max(0, min(level, len(_TABLES)) - 1)]
+    return max(1, MEMORY_LIMIT // ((tables << 20) + 2 * zstd.UNIT))
 
 
 def _spans(fd: int, size: int) -> Iterator[tuple[int, int, bool]]:
@@ -106,16 +106,13 @@ def _zero_frames(count: int) -> Iterator[bytes]:
 
 def _frame(source: Path, fd: int, start: int, stop: int, level: int, meter: Meter) -> Iterator[bytes]:
     """Yield the frame of one unit."""
-    import zstandard
-
     data = os.pread(fd, stop - start, start)
     if len(data) != stop - start:
         raise OSError(errno.EIO, "the file was cut while it was being read", str(source))
     if len(data) == zstd.UNIT and not data_runs(memoryview(data)):
         yield zstd.ZERO_FRAME
     else:
-        # A new one for each unit took no longer, and has no past that could show in what it writes.
-        yield zstandard.ZstdCompressor(level, write_checksum=True).compress(data)
+        yield libzstd.backend().compress(data, level)
     meter.advance(len(data))
 
 
@@ -186,13 +183,9 @@ def _require_unit(wrapper: CompressedFile, frame: Frame, offset: int) -> None:
 
 
 def _decode(wrapper: CompressedFile, frame: Frame, encoded: bytes) -> bytes:
-    import zstandard
-
-    decoder = zstandard.ZstdDecompressor()
     try:
-        # decompress() does not look into a frame that claims to be empty.
-        data = decoder.decompress(encoded) if frame.content else decoder.stream_reader(encoded).read(1)
-    except zstandard.ZstdError as error:
+        data = libzstd.backend().decompress(encoded, zstd.UNIT)
+    except libzstd.ZstdError as error:
         raise wrapper.corrupt(frame.start, str(error)) from error
     if len(data) != frame.content:
         raise wrapper.corrupt(frame.start, f"expected {frame.content} bytes of content, found {len(data)}")

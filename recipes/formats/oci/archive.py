@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recipes.errors import LimitExceeded, UnsupportedFeature
+from recipes.formats.codec import libzstd
 from recipes.formats.io.bounds import content_limit
 from recipes.formats.io.files import os_errors
 from recipes.formats.io.hashed import HashedFile
@@ -217,13 +218,8 @@ def _gzip(chunks: Iterable[bytes], jobs: int) -> Iterator[bytes]:
 
 
 def _zstd(chunks: Iterable[bytes], jobs: int) -> Iterator[bytes]:
-    import zstandard
-
     # Even one thread goes the way of several, whose output is another than that of none.
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        _ZSTD_LEVEL, threads=min(jobs, _ZSTD_THREADS), job_size=_ZSTD_JOB
-    )
-    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    compressor = libzstd.backend().stream(_ZSTD_LEVEL, threads=min(jobs, _ZSTD_THREADS), job=_ZSTD_JOB)
     for chunk in chunks:
         yield compressor.compress(chunk)
     yield compressor.flush()

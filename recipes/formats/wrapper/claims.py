@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from recipes.formats.codec import compression, xz, zstd
+from recipes.formats.codec import compression, libzstd, xz, zstd
 from recipes.formats.codec.compressed import READ, CompressedFile
 from recipes.formats.disk.table import reader, virtual_size
 from recipes.formats.io import probe
@@ -88,21 +88,18 @@ def _zstd(wrapper: CompressedFile) -> tuple[int | None, bytes]:
     The size is the first frame's, and only a walk along all its blocks would tell whether another frame follows. One
     that is much too small for the wrapper is no answer (pzstd and the seekable format cut the content into frames).
     """
-    import zstandard
-
     start = 0
     magic = wrapper.at(0, 8)
     if zstd.is_skippable(magic[:4]):
         start = 8 + int.from_bytes(magic[4:], "little")
     head = wrapper.at(start, max(1, min(READ, wrapper.size - start)))
-    decoder = zstandard.ZstdDecompressor(max_window_size=zstd.WINDOW_LIMIT)
+    given = iter((head,))
     try:
-        size = zstandard.get_frame_parameters(head).content_size
-        with decoder.stream_reader(head) as reader:
-            begin = reader.read(probe.HEAD)
-    except zstandard.ZstdError as error:
+        size = libzstd.header(head).content
+        begin = next(libzstd.backend().pieces(lambda _: next(given, b""), probe.HEAD), b"")
+    except libzstd.ZstdError as error:
         raise wrapper.corrupt(start, str(error)) from error
-    if size == zstandard.CONTENTSIZE_UNKNOWN or wrapper.size > _compress_bound(size):
+    if size is None or wrapper.size > _compress_bound(size):
         return None, begin
     return size, begin
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from recipes.formats.codec import libzstd
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,18 +36,15 @@ def inflater(image: Qcow2) -> Callable[[memoryview, int], bytes | bytearray]:
 
         return inflate
 
-    from zstandard import ZstdDecompressor, ZstdError, frame_content_size
-
-    decompress = ZstdDecompressor().decompress
+    decompress = libzstd.backend().decompress
 
     def unzstd(stored: memoryview, guest: int) -> bytes | bytearray:
         try:
-            # -1 is unknown. decompress() allocates what the frame claims, so the claim comes first.
-            claimed = frame_content_size(stored)
-            if claimed not in (size, -1):
+            claimed = libzstd.header(stored).content
+            if claimed not in (size, None):
                 raise wrong(guest, f"claims {claimed} bytes instead of {size}")
-            data = decompress(stored, max_output_size=size)
-        except ZstdError as error:
+            data = decompress(stored, size)
+        except libzstd.ZstdError as error:
             raise wrong(guest, f"is not a zstd frame: {error}") from None
         if len(data) != size:
             raise wrong(guest, f"has {len(data)} bytes instead of {size}")

@@ -5,26 +5,12 @@ Specification: btrfs.readthedocs.io, "Compression", and fs/btrfs/zlib.c, lzo.c a
 
 from __future__ import annotations
 
-from threading import local
-from typing import TYPE_CHECKING
-
 from recipes.errors import UnsupportedFeature
+from recipes.formats.codec import libzstd
 
 from .layout import LZO, ZLIB, ZSTD
 
-if TYPE_CHECKING:
-    from zstandard import ZstdDecompressor
-
 _LENGTH = 4
-
-
-class _Thread(local):
-    """What each thread has one of: making one takes longer than a small extent."""
-
-    zstd: ZstdDecompressor | None = None
-
-
-_thread = _Thread()
 
 
 def require(codec: int, name: str) -> None:
@@ -62,17 +48,9 @@ def _zlib(data: bytes, size: int) -> bytearray:
 
 
 def _zstd(data: bytes, size: int) -> bytes:
-    from zstandard import ZstdDecompressor, ZstdError, frame_content_size
-
-    decompressor = _thread.zstd
-    if decompressor is None:
-        decompressor = _thread.zstd = ZstdDecompressor()
     try:
-        # What the frame says goes before max_output_size. Linux leaves it out.
-        if (said := frame_content_size(data)) > size:
-            raise ValueError(f"zstd: expected at most {size} bytes, found {said}")
-        return decompressor.decompress(data, max_output_size=size, allow_extra_data=True)
-    except ZstdError as error:
+        return libzstd.backend().decompress(data, size)
+    except libzstd.ZstdError as error:
         raise ValueError(f"zstd: {error}") from error
 
 

@@ -115,6 +115,10 @@ def is_greedy(wrapper: CompressedFile) -> bool:
     return wrapper.codec == "xz"
 
 
+#: Of a gzip member's flags: what they stand for may change all that follows (RFC 1952, 2.3.1.2). igzip ignores them.
+_GZIP_RESERVED = 0xE0
+
+
 class _Decoder(Protocol):
     """What the standard library's decoders and igzip have in common."""
 
@@ -136,7 +140,7 @@ def _gunzip(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
 
     # isal's stub takes the class for an instance.
     failure = cast("type[Exception]", igzip_lib.IsalError)
-    return _members(wrapper, b"\x1f\x8b", new, failure, padding=b"\0")
+    return _members(wrapper, b"\x1f\x8b", new, failure, padding=b"\0", reserved=_GZIP_RESERVED)
 
 
 def _bunzip2(wrapper: CompressedFile, _: int) -> Iterator[bytes]:
@@ -154,8 +158,12 @@ def _members(
     failure: type[Exception],
     *,
     padding: bytes | None = None,
+    reserved: int = 0,
 ) -> Iterator[bytes]:
-    """Decode one member after another; `failure` is what a decoder raises, `padding` may stand between members."""
+    """Decode one member after another; `failure` is what a decoder raises, `padding` may stand between members.
+
+    The bits `reserved` of a member's fourth byte must be zero.
+    """
     offset = members = 0
     data = b""
     while True:
@@ -171,6 +179,8 @@ def _members(
             continue
         if not data.startswith(magic):
             raise wrapper.corrupt(offset - len(data), f"expected the end of the file, found {data[:4].hex()}")
+        if data[3:4] and data[3] & reserved:
+            raise wrapper.corrupt(offset - len(data), f"expected the reserved flags to be 0, found {data[3]:#x}")
         decoder = new()
         found = 0
         while not decoder.eof:

@@ -124,6 +124,17 @@ def test_gzip_headers_with_every_optional_field(flags: int, unpack: Callable[...
     assert unpack(gzip.compress(CONTENT) + member, "gzip") == CONTENT * 2
 
 
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x80])
+@pytest.mark.parametrize("member", [0, 1])
+def test_gzip_flags_that_are_reserved(flag: int, member: int, unpack: Callable[..., bytes]) -> None:
+    """What they stand for may change all that follows: gzip(1) refuses them, igzip does not."""
+    packed = [bytearray(gzip.compress(CONTENT, mtime=0)) for _ in range(2)]
+    packed[member][3] |= flag
+    at = member * len(packed[0])
+    with pytest.raises(CorruptImage, match=rf"near byte {at} .*: expected the reserved flags to be 0, found {flag:#x}"):
+        unpack(b"".join(packed), "gzip")
+
+
 @pytest.mark.parametrize(
     ("codec", "padding"), [("gzip", 1), ("gzip", 5), ("gzip", 700_000), ("xz", 4), ("xz", 8), ("xz", 700_000)]
 )

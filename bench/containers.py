@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,22 @@ def _from_file_system(kit: Kit, name: str, title: str, goal: str, *, how: str = 
     return Row(f"{name}-rootfs", f"{title} → rootfs.tar", ours, rivals, kit.folder, goal, _same_files)
 
 
+def _beside_ext4(kit: Kit, step: str, *options: str) -> Row:
+    """Return the row of a step from XFS and from btrfs, beside the same from ext4."""
+    if os.getuid() != 0:
+        raise Unavailable("mounting a file system needs root")
+
+    def contender(name: str, disk: Path) -> Contender:
+        return replace(_larder(step, *options, str(disk)), label=f"**larder** from {name}")
+
+    found = (
+        contender("XFS", images.root_on("xfs", "")),
+        contender("btrfs, zstd:1", images.root_on("btrfs", "compress=zstd:1")),
+    )
+    title = f"disk → {step}{''.join(f', `{option}`' for option in options)}"
+    return Row(f"from-{step}", title, found, (contender("ext4", build(BENCH).raw),), kit.folder, "1 x from XFS")
+
+
 def _same_files(ours: Path, theirs: Path) -> None:
     """Compare all but attributes, devices and fractions of seconds, which not everyone writes, and the root's time."""
     with tar_read.load(ours) as one, tar_read.load(theirs) as other:
@@ -167,6 +184,8 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "btrfs-rootfs": lambda kit: _from_file_system(
         kit, "btrfs", "btrfs, zstd:1", "6 x dissect, 1 x tar", how="compress=zstd:1"
     ),
+    "from-vhdx": lambda kit: _beside_ext4(kit, "vhdx"),
+    "from-oci": lambda kit: _beside_ext4(kit, "oci", "--compression=none"),
     "oci-zstd": _oci_zstd,
     "oci-gzip": _oci_gzip,
 }

@@ -7,7 +7,8 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from recipes.formats.boot import bls, cmdline
+from recipes.formats.boot import bls, cmdline, grub
+from recipes.formats.boot.entries import entries as boot_entries
 from recipes.formats.fs import fstab, ostree
 from recipes.formats.io.context import Context
 from recipes.formats.rootfs import write
@@ -86,7 +87,7 @@ def _grow_volumes(rng: Random, data: bytes) -> bytes:
 
 def _read_deployment(path: Path, out: Path) -> None:
     with tar_read.load(path) as tree:
-        ostree.deploy(tree, "disk", "", bls.entries(tree, b"boot"))
+        ostree.deploy(tree, "disk", "", boot_entries(tree, b"boot"))
         write(tree, out, Context(durable=False))
 
 
@@ -132,10 +133,10 @@ def _deployment_seeds(_: Path) -> list[bytes]:
 def _read_texts(path: Path, out: Path) -> None:
     data = path.read_bytes()
     tree = Tree(len(data))
-    for name in (fstab.PATH, b"grub2/grubenv", b"loader/entries/a+1-2.conf", b"loader/loader.conf"):
+    for name in (fstab.PATH, b"grub2/grub.cfg", b"grub2/grubenv", b"loader/entries/a+1-2.conf", b"loader/loader.conf"):
         tree.add(name, Node(stat.S_IFREG | 0o644, size=len(data), data=data))
     lines = fstab.parse(contents(tree, fstab.PATH, fstab.MAX_SIZE) or b"")
-    entries = bls.entries(tree)
+    entries = [*bls.entries(tree), *grub.entries(tree)]
     arguments = [cmdline.arguments(entry.options) for entry in entries]
     out.write_bytes(repr((lines, bls.environment(tree), entries, arguments)).encode("utf-8", "surrogateescape"))
 
@@ -145,6 +146,8 @@ def _text_seeds(_: Path) -> list[bytes]:
         b'UUID=1-2 / btrfs subvol=root,compress=zstd:1 0 0\n# no\nLABEL="a b" /a\\040b ext4\n/swap none swap sw\n',
         b"# GRUB Environment Block\nsaved_entry=a\noptions=a\\\nb\\\\c\n####",
         b'title A\nversion 1\nlinux /vmlinuz\ninitrd /a $b\noptions root="UUID=1 2" ro $kernelopts ${x}\nsort-key a\n',
+        b'set default="0"\nmenuentry \'A b\' --id x {\n linux /v root=LABEL="a b" ${x} \\\n ro\n initrd /i\n}\n'
+        b"submenu B {\n menuentry C { linux /w\n}\n}\n",
         # Almost as long as an entry may be.
         b"options ro\n" * 5900,
     ]
@@ -199,6 +202,9 @@ BOOT = {
     "backslashes": lambda: b"# GRUB Environment Block\na=" + b"\\" * 60_000,
     "variables": lambda: b"options " + b"$a" * 30_000,
     "lines": lambda: b"a b\n" * 250_000,
+    "menu entries": lambda: b"menuentry a {\nlinux /x\n}\n" * 200 + b"{" * 60_000,
+    "words of GRUB": lambda: b"a " * 32_000 + b"${a" * 10_000 + b"\\" * 3000,
+    "apostrophes": lambda: b"a'" * 30_000,
 }
 BOMBS = {
     f"{target}: {what}": (target, partial(make))

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from recipes.formats.tree.tree import Tree
 
-_ENTRIES = b"loader/entries"
+#: Where they are below /boot.
+ENTRIES = b"loader/entries"
 _SETTINGS = b"loader/loader.conf"
 _ENVIRONMENTS = (b"grub2/grubenv", b"grub/grubenv")
 #: Bytes of an entry and of the boot loader's settings, lines of an entry, and entries that are read.
@@ -60,7 +61,7 @@ class Entry(NamedTuple):
     @property
     def rescue(self) -> bool:
         """Whether it is for a machine that does not boot otherwise."""
-        return "rescue" in self.name.lower() or "rescue" in self.title.lower()
+        return any(word in f"{self.name} {self.title}".lower() for word in ("rescue", "recovery"))
 
 
 def parse(name: str, text: bytes, variables: Mapping[str, str]) -> Entry:
@@ -128,14 +129,14 @@ def entries(tree: Tree, boot: bytes = b"") -> list[Entry]:
     Errors: `LimitExceeded` for more than 256 entries, or more than 64 KiB in one; `CorruptImage`.
     """
     prefix = boot.strip(b"/") + b"/" if boot.strip(b"/") else b""
-    folder = tree.follow(prefix + _ENTRIES)
+    folder = tree.follow(prefix + ENTRIES)
     names = sorted(name for name in folder.children if name.endswith(b".conf")) if folder is not None else []
     if len(names) > _MAX_ENTRIES:
-        raise LimitExceeded(f"{show(prefix + _ENTRIES)}: {len(names)} boot entries, and {_MAX_ENTRIES} are read")
+        raise LimitExceeded(f"{show(prefix + ENTRIES)}: {len(names)} boot entries, and {_MAX_ENTRIES} are read")
     variables = environment(tree, boot)
     found = []
     for name in names:
-        text = contents(tree, prefix + _ENTRIES + b"/" + name, _MAX_TEXT)
+        text = contents(tree, prefix + ENTRIES + b"/" + name, _MAX_TEXT)
         if text is not None:
             found.append(parse(name.decode("utf-8", "surrogateescape"), text, variables))
     settings = contents(tree, prefix + _SETTINGS, _MAX_TEXT) or b""

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from recipes.errors import ImageError
-from recipes.formats.boot import bls, cmdline
+from recipes.formats.boot import cmdline
+from recipes.formats.boot.entries import MARKS, entries
 
 from .devices import filled
 from .fstab import parse_options
@@ -16,14 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from recipes.formats.boot.bls import Entry
-    from recipes.formats.tree.tree import Tree
 
     from .btrfs import Btrfs, Subvolume
-    from .devices import Device
+    from .devices import Device, Trees
     from .filesystem import FileSystem
     from .naming import Names
 
-_ENTRIES = b"loader/entries"
 #: Where a file system has them: /boot on a partition of its own, or as a folder of the root.
 _FOLDERS = (b"", b"boot")
 #: /boot as a subvolume of the root's btrfs.
@@ -50,11 +49,13 @@ class Boots:
     What cannot be read says nothing: it is a witness about the root, and need not be there.
     """
 
-    def __init__(self, devices: list[Device], names: Names, open_: Callable[[Device], FileSystem], tree: Tree) -> None:
+    def __init__(
+        self, devices: list[Device], names: Names, opened: Callable[[Device], FileSystem], trees: Trees
+    ) -> None:
         self._devices = devices
         self._names = names
-        self._open = open_
-        self._tree = tree
+        self._open = opened
+        self._trees = trees
         self._found: list[Boot] | None = None
 
     def all(self) -> list[Boot]:
@@ -62,12 +63,12 @@ class Boots:
         if self._found is None:
             self._found = []
             for device in [each for each in self._devices if each.readable][:_MAX_TRIED]:
-                entries: list[Entry] = []
+                found: list[Entry] = []
                 with suppress(ImageError):
-                    for found in self._entries(device):
-                        entries += found
-                if entries:
-                    self._found.append(Boot(device, entries))
+                    for each in self._entries(device):
+                        found += each
+                if found:
+                    self._found.append(Boot(device, found))
         return self._found
 
     def roots(self) -> list[tuple[Device, Entry]]:
@@ -101,15 +102,10 @@ class Boots:
             system = cast("Btrfs", filesystem)
             for path in _SUBVOLUMES:
                 inside = system.subvolume(path)
-                if inside is not None and inside.exists(_ENTRIES):
-                    yield self._read(inside, b"")
+                if inside is not None and any(inside.exists(mark) for mark in MARKS):
+                    with self._trees.shown(filled(self._trees.tree, inside)):
+                        yield entries(self._trees.tree)
         for folder in _FOLDERS:
-            if filesystem.exists(folder + b"/" + _ENTRIES):
-                yield self._read(filesystem, folder)
-
-    def _read(self, filesystem: FileSystem, folder: bytes) -> list[Entry]:
-        before, self._tree.root = self._tree.root, filled(self._tree, filesystem)
-        try:
-            return bls.entries(self._tree, folder)
-        finally:
-            self._tree.root = before
+            if any(filesystem.exists(folder + b"/" + mark) for mark in MARKS):
+                with self._trees.shown(self._trees.of(device, filesystem)):
+                    yield entries(self._trees.tree, folder)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from recipes.formats.io.source import Window
 from recipes.formats.tree.tree import show
@@ -11,9 +12,12 @@ from . import lvm, partitions
 from . import table as filesystems
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from recipes.formats.io.source import Source
     from recipes.formats.tree.tree import Node, Tree
 
+    from .btrfs import Btrfs
     from .filesystem import FileSystem
     from .lvm import Volume
     from .partitions import Partition
@@ -92,6 +96,35 @@ def filled(tree: Tree, filesystem: FileSystem) -> Node:
         return tree.root
     finally:
         tree.root = before
+
+
+class Trees:
+    """The root directories of file systems, each read once, and counted by one tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self._read: dict[tuple[int, int], Node] = {}
+
+    def of(self, device: Device, filesystem: FileSystem) -> Node:
+        """Return the root directory of the `filesystem` on `device`; of a btrfs that of the chosen subvolume."""
+        number = cast("Btrfs", filesystem).root.number if device.filesystem == "btrfs" else 0
+        key = id(device), number
+        if key not in self._read:
+            self._read[key] = filled(self.tree, filesystem)
+        return self._read[key]
+
+    @contextmanager
+    def shown(self, root: Node) -> Iterator[None]:
+        """Let the tree be `root` in the body."""
+        before, self.tree.root = self.tree.root, root
+        try:
+            yield
+        finally:
+            self.tree.root = before
+
+    def forget(self) -> None:
+        """Forget what was read."""
+        self._read.clear()
 
 
 def devices(disk: Source) -> list[Device]:

@@ -12,13 +12,13 @@ from recipes.formats.tree.tree import show
 from . import fstab, ostree
 from . import table as filesystems
 from .boots import Boots
-from .devices import PHYSICAL_VOLUME, Root, filled
+from .devices import PHYSICAL_VOLUME, Root, Trees
 from .naming import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from recipes.formats.tree.tree import Node, Tree
+    from recipes.formats.tree.tree import Tree
     from recipes.rootplace import RootPlace
 
     from .btrfs import Btrfs
@@ -58,9 +58,9 @@ class Search:
         self._disk = disk
         self._tree = tree
         self.names = Names(disk.devices)
-        self.boots = Boots(disk.devices, self.names, self.open, tree)
         self._opened: dict[int, FileSystem] = {}
-        self._read: dict[int, Node] = {}
+        self._trees = Trees(tree)
+        self.boots = Boots(disk.devices, self.names, self.open, self._trees)
 
     def open(self, device: Device) -> FileSystem:
         """Return the file system of a device that is readable, which is opened once."""
@@ -98,12 +98,8 @@ class Search:
 
     def fill(self, root: Root) -> None:
         """Make `root` that of the tree."""
-        node = self._read.get(id(root.device))
-        self._read.clear()
-        if node is not None:
-            self._tree.root = node
-        else:
-            root.filesystem.fill(self._tree)
+        self._tree.root = self._trees.of(root.device, root.filesystem)
+        self._trees.forget()
 
     def _declared(self) -> Root:
         place = self._disk.place
@@ -199,15 +195,11 @@ class Search:
 
     def _mounts_itself(self, root: Root) -> bool:
         """Say whether the fstab of `root` has this device at ``/``; what cannot be read has not."""
-        tree, before = self._tree, self._tree.root
         try:
-            node = self._read.get(id(root.device)) or filled(tree, root.filesystem)
-            self._read[id(root.device)] = tree.root = node
-            lines = fstab.parse(contents(tree, fstab.PATH, fstab.MAX_SIZE) or b"")
+            with self._trees.shown(self._trees.of(root.device, root.filesystem)):
+                lines = fstab.parse(contents(self._tree, fstab.PATH, fstab.MAX_SIZE) or b"")
         except ImageError:
             return False
-        finally:
-            tree.root = before
         named = [self.names.find(line.device) for line in lines if line.mount_point == b"/"]
         return any(len(devices) == 1 and devices[0] is root.device for devices in named)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recipes.formats.fs.boots import Boots
-from recipes.formats.fs.devices import Device, devices
+from recipes.formats.fs.devices import Device, Trees, devices
 from recipes.formats.fs.naming import Names
 from recipes.formats.io.source import FileSource
 from recipes.formats.tree.tree import Node, Tree
@@ -25,7 +25,7 @@ class Found:
         self.tree = Tree()
         self.opened: list[str] = []
         self.devices = devices(FileSource(self.file.fileno(), "disk"))
-        self.boots = Boots(self.devices, Names(self.devices), self._open, self.tree)
+        self.boots = Boots(self.devices, Names(self.devices), self._open, Trees(self.tree))
 
     def __enter__(self) -> Found:
         return self

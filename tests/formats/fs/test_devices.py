@@ -8,7 +8,7 @@ import pytest
 
 from recipes.errors import LimitExceeded
 from recipes.formats.fs import devices as fs_devices
-from recipes.formats.fs.devices import ROOT_TYPES, Device, devices, filled
+from recipes.formats.fs.devices import ROOT_TYPES, Device, Trees, devices, filled
 from recipes.formats.fs.partitions import Partition
 from recipes.formats.io.source import BytesSource, FileSource, read
 from recipes.formats.tree.tree import Node, Tree
@@ -65,6 +65,22 @@ def test_what_is_filled_is_not_the_tree_s_own() -> None:
     with pytest.raises(LimitExceeded):
         filled(tree, Filling(fails=True))
     assert tree.root is before
+
+
+def test_each_is_read_once() -> None:
+    tree = Tree()
+    trees = Trees(tree)
+    device, other = Device("ext4", None, None, "a/b"), Device("ext4", None, None, "a/c")
+    one = trees.of(device, Filling(fails=False))
+    assert trees.of(device, Filling(fails=True)) is one
+    assert trees.of(other, Filling(fails=False)) is not one
+    before = tree.root
+    with trees.shown(one):
+        assert tree.root is one
+    assert tree.root is before
+    trees.forget()
+    with pytest.raises(LimitExceeded):
+        trees.of(device, Filling(fails=True))
 
 
 def test_partitions_are_windows_with_a_name_of_their_own() -> None:

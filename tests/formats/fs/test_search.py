@@ -49,6 +49,13 @@ class TestDualBoot:
             'root = "partition 2" in images.toml decides; in single steps --root does the same'
         ]
 
+    def test_grub_s_configuration_decides(self, tmp_path: Path) -> None:
+        text = f"menuentry 'Linux' {{\n linux /vmlinuz root=UUID={HOME} ro\n initrd /i\n}}\n"
+        boot = filesystem(tmp_path, "boot", {"grub/grub.cfg": text}, OTHER)
+        which, said = taken(two_roots(tmp_path, (boot, TYPED)))
+        assert which == "two"
+        assert ["the boot entry 'Linux' names it" in each for each in said] == [True]
+
     def test_also_between_partitions_with_the_type(self, tmp_path: Path) -> None:
         boot = filesystem(tmp_path, "boot", {"loader/entries/m-6.9.conf": entry(f"ro root=UUID={HOME}")}, OTHER)
         assert taken(two_roots(tmp_path, (boot, TYPED), kind=f"type={X86_64}"))[0] == "two"
@@ -151,6 +158,14 @@ class TestSubvolumes:
         with mounts.mounted(subvolumes, "rw") as folder:
             (folder / "boot/loader/entries").mkdir(parents=True)
             (folder / "boot/loader/entries/m.conf").write_text(entry(f"root=UUID={uuid} rootflags=subvol=two"))
+        assert taken(disk(tmp_path, (subvolumes, TYPED))) == ("two", [])
+
+    def test_grub_s_configuration_in_a_subvolume(self, tmp_path: Path, subvolumes: Path, uuid: str) -> None:
+        """As kiwi has it where it sets no default."""
+        with mounts.mounted(subvolumes, "rw") as folder:
+            (folder / "boot/grub2").mkdir()
+            text = f"menuentry 'Linux' {{\n linux /v root=UUID={uuid} rootflags=subvol=two\n}}\n"
+            (folder / "boot/grub2/grub.cfg").write_text(text)
         assert taken(disk(tmp_path, (subvolumes, TYPED))) == ("two", [])
 
     @pytest.mark.parametrize(

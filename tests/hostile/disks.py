@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from recipes.formats.disk import to_raw as disk
 from recipes.formats.disk.qcow2.header import MAGIC, V2, Fields
+from recipes.formats.disk.vhdx.layout import checksummed
 from recipes.formats.io.context import Context
 from recipes.formats.io.probe import RAW_FORMATS, probe
 from recipes.formats.io.sparse import CHUNK, data_extents
@@ -243,6 +244,37 @@ def _damage_vmdk(rng: Random, data: bytes, others: list[bytes]) -> bytes:
     return damage(rng, data, others, spots)
 
 
+# VHDX.
+
+
+def _vhdx_seeds(folder: Path) -> list[bytes]:
+    image = partial(_made_of, folder)
+    return [image(100_000, "vhdx", "block_size=1M"), image(3_000_000, "vhdx", "block_size=1M,block_state_zero=off")]
+
+
+def _damage_vhdx(rng: Random, data: bytes, others: list[bytes]) -> bytes:
+    kib = 1 << 10
+    headers = [Spot(at + field, size, "little") for at in (64 * kib, 128 * kib) for field, size in _VHDX_HEADER]
+    regions = [
+        Spot(192 * kib + field, size, "little") for field, size in ((8, 4), (16, 16), (32, 8), (40, 4), (48, 16))
+    ]
+    spots = headers + regions
+    table = data[192 * kib : 256 * kib]
+    for place in {int.from_bytes(table[at : at + 8], "little") for at in (32, 64)}:
+        spots += [Spot(place + 8 * index, 8, "little") for index in range(5)] * 2
+        spots += [Spot(place + 64 * kib + 4 * index, 4, "little") for index in range(10)]
+    changed = bytearray(damage(rng, data, others, spots))
+    if rng.random() < 0.8:
+        for at, size in ((64 * kib, 4 * kib), (128 * kib, 4 * kib), (192 * kib, 64 * kib), (256 * kib, 64 * kib)):
+            piece = bytes(changed[at : at + size])
+            if len(piece) == size:
+                changed[at : at + size] = checksummed(piece[:4] + bytes(4) + piece[8:], size)
+    return bytes(changed)
+
+
+_VHDX_HEADER = ((8, 8), (16, 16), (48, 16), (64, 2), (66, 2), (68, 4), (72, 8))
+
+
 # Partition tables.
 
 _SECTOR = 512
@@ -304,6 +336,7 @@ TARGETS = (
     Target("qcow2", _qcow2_seeds, _damage_qcow2, _read_disk, _judge_qcow2, ("qemu-img", "qemu-io")),
     Target("vhd", _vhd_seeds, _damage_vhd, _read_disk, partial(_judge_accepted, "vpc"), ("qemu-img",)),
     Target("vmdk", _vmdk_seeds, _damage_vmdk, _read_disk, partial(_judge_accepted, "vmdk"), ("qemu-img",)),
+    Target("vhdx-disk", _vhdx_seeds, _damage_vhdx, _read_disk, partial(_judge_accepted, "vhdx"), ("qemu-img",)),
     Target("vdi", _vdi_seeds, _damage_vdi, _read_disk, partial(_judge_accepted, "vdi"), ("qemu-img",)),
     Target(
         "partitions", _partition_seeds, _damage_partitions, partial(read_rootfs, "disk"), None, ("sfdisk", "mke2fs")

@@ -63,6 +63,18 @@ def _vdi_size(read: Read, size: int | None) -> int | None:
     return claimed_size(read, size)
 
 
+def _open_vhdx(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
+    from .vhdx.image import Vhdx
+
+    return Vhdx(fd, path, max_virtual_size=max_virtual_size)
+
+
+def _vhdx_size(read: Read, size: int | None) -> int | None:
+    from .vhdx.header import claimed_size
+
+    return claimed_size(read, size)
+
+
 def _open_vmdk(fd: int, path: Path, max_virtual_size: int) -> DiskImage:
     from .vmdk.image import Vmdk
 
@@ -80,6 +92,7 @@ FORMATS: dict[str, Format] = {
     "qcow2": Format(_open_qcow2, _qcow2_size),
     "vdi": Format(_open_vdi, _vdi_size),
     "vhd": Format(_open_vhd, _vhd_size),
+    "vhdx": Format(_open_vhdx, _vhdx_size),
     "vmdk": Format(_open_vmdk, _vmdk_size),
 }
 

@@ -154,7 +154,7 @@ def test_what_may_be_a_disk(tmp_path: Path, file: bytes) -> None:
     assert raw(tmp_path / "disk").source_format == "raw"
 
 
-@pytest.mark.parametrize("name", ["vhdx", "qed", "qcow"])
+@pytest.mark.parametrize("name", ["qed", "qcow"])
 def test_other_formats_are_named(tmp_path: Path, name: str) -> None:
     need("qemu-img")
     subprocess.run(["qemu-img", "create", "-q", "-f", name, str(tmp_path / "disk"), "1M"], check=True)

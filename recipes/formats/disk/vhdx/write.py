@@ -22,16 +22,43 @@ from recipes.errors import LimitExceeded, UnsupportedFeature
 from recipes.formats.io.hashed import HashedFile
 from recipes.formats.io.sparse import data_runs
 
+from .layout import (
+    BAT_REGION,
+    CHUNK_SECTORS,
+    FILE_PARAMETERS,
+    FILE_PARAMETERS_ITEM,
+    FULLY_PRESENT,
+    HEADER,
+    HEADER_SIZE,
+    HEADERS,
+    IS_REQUIRED,
+    IS_VIRTUAL_DISK,
+    ITEMS,
+    LOGICAL_SECTOR_SIZE,
+    METADATA_ENTRY,
+    METADATA_HEADER,
+    METADATA_REGION,
+    MIB,
+    PHYSICAL_SECTOR_SIZE,
+    REGION,
+    REGION_HEADER,
+    REGION_TABLE_SIZE,
+    REGION_TABLES,
+    SIGNATURE,
+    VIRTUAL_DISK_ID,
+    VIRTUAL_DISK_SIZE,
+    ZERO,
+    checksummed,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from recipes.model import BlockHash
 
-_KIB = 1 << 10
-_MIB = 1 << 20
 #: BlockSize (2.6.2.1): the smallest, as WSL has it.
-BLOCK_SIZE = _MIB
+BLOCK_SIZE = MIB
 #: LogicalSectorSize and PhysicalSectorSize (2.6.2.4, 2.6.2.5).
 LOGICAL_SECTOR = 512
 PHYSICAL_SECTOR = 4096
@@ -40,43 +67,13 @@ MAX_VIRTUAL_SIZE = 64 << 40
 
 _CREATOR = "larder"
 
-# Places in the file (2.2): file type identifier at 0, two headers, two region tables, and then, each at a whole MiB,
-# the log, the metadata and the BAT.
-_HEADERS = (64 * _KIB, 128 * _KIB)
-_REGION_TABLES = (192 * _KIB, 256 * _KIB)
-_LOG, _LOG_SIZE = _MIB, _MIB
-_METADATA, _METADATA_SIZE = 2 * _MIB, _MIB
-_BAT = 3 * _MIB
-
-#: Signature, checksum, sequence number; FileWriteGuid, DataWriteGuid, LogGuid; LogVersion, Version, LogLength,
-#: LogOffset (2.2.2). A LogGuid of zeros says that the log is empty.
-_HEADER = struct.Struct("<4sIQ16s16s16x2HIQ")
-_HEADER_SIZE = 4 * _KIB
-#: Signature, checksum, number of entries (2.2.3.1); guid, offset, length, required (2.2.3.2).
-_REGION_HEADER = struct.Struct("<4s2I4x")
-_REGION = struct.Struct("<16sQ2I")
-_REGION_TABLE_SIZE = 64 * _KIB
-#: Signature, number of entries (2.6.1.1); guid, offset, length, flags (2.6.1.2).
-_METADATA_HEADER = struct.Struct("<8s2xH20x")
-_METADATA_ENTRY = struct.Struct("<16s3I4x")
-#: The items begin behind the table.
-_ITEMS = 64 * _KIB
-_IS_VIRTUAL_DISK, _IS_REQUIRED = 2, 4
-
-_BAT_REGION = UUID("2DC27766-F623-4200-9D64-115E9BFD4A08")
-_METADATA_REGION = UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E")
-_FILE_PARAMETERS = UUID("CAA16737-FA36-4D43-B3B6-33F0AA44E76B")
-_VIRTUAL_DISK_SIZE = UUID("2FA54224-CD1B-4876-B211-5DBED83BF4B8")
-_VIRTUAL_DISK_ID = UUID("BECA12AB-B2E6-4523-93EF-C309E000C746")
-_LOGICAL_SECTOR_SIZE = UUID("8141BF1D-A96F-4709-BA47-F233A8FAAB5F")
-_PHYSICAL_SECTOR_SIZE = UUID("CDA348C7-445D-4471-9CC9-E9885251C556")
-
-# States of payload blocks (2.5.1.1). An entry has the block's place in the file too, a whole MiB.
-_ZERO = 2
-_FULLY_PRESENT = 6
+# Places in the file (2.2): behind headers and region tables, each at a whole MiB, the log, the metadata and the BAT.
+_LOG, _LOG_SIZE = MIB, MIB
+_METADATA, _METADATA_SIZE = 2 * MIB, MIB
+_BAT = 3 * MIB
 _ENTRY = struct.Struct("<Q")
 #: Payload entries before each entry of a sector bitmap, which only differencing disks have (2.5).
-_CHUNK_RATIO = (1 << 23) * LOGICAL_SECTOR // BLOCK_SIZE
+_CHUNK_RATIO = CHUNK_SECTORS * LOGICAL_SECTOR // BLOCK_SIZE
 #: Entries from one sector bitmap's to the next: these repeat.
 _PERIOD = _CHUNK_RATIO + 1
 
@@ -104,7 +101,7 @@ class VhdxWriter:
         self._blocks = -(-virtual_size // BLOCK_SIZE)
         # No sector bitmap follows the last payload entry of a dynamic disk.
         self._entries = self._blocks + (self._blocks - 1) // _CHUNK_RATIO
-        self._bat_size = -(-self._entries * _ENTRY.size // _MIB) * _MIB
+        self._bat_size = -(-self._entries * _ENTRY.size // MIB) * MIB
         self._end = _BAT + self._bat_size
         #: Number of a block -> its place in the file.
         self._places: dict[int, int] = {}
@@ -133,19 +130,19 @@ class VhdxWriter:
 
     def finish(self) -> BlockHash:
         """Write everything that is not payload; return the blkhash of the file, not of the disk in it."""
-        self._file.pwrite(b"vhdxfile" + _CREATOR.encode("utf-16-le"), 0)
-        for sequence, place in enumerate(_HEADERS, 1):
-            header = _HEADER.pack(
-                *(b"head", 0, sequence, self._guid("file"), self._guid("data"), 0, 1, _LOG_SIZE, _LOG)
+        self._file.pwrite(SIGNATURE + _CREATOR.encode("utf-16-le"), 0)
+        for sequence, place in enumerate(HEADERS, 1):
+            header = HEADER.pack(
+                *(b"head", 0, sequence, self._guid("file"), self._guid("data"), bytes(16), 0, 1, _LOG_SIZE, _LOG)
             )
-            self._file.pwrite(_checksummed(header, _HEADER_SIZE), place)
+            self._file.pwrite(checksummed(header, HEADER_SIZE), place)
         regions = (
-            _REGION_HEADER.pack(b"regi", 0, 2)
-            + _REGION.pack(_BAT_REGION.bytes_le, _BAT, self._bat_size, True)
-            + _REGION.pack(_METADATA_REGION.bytes_le, _METADATA, _METADATA_SIZE, True)
+            REGION_HEADER.pack(b"regi", 0, 2)
+            + REGION.pack(BAT_REGION.bytes_le, _BAT, self._bat_size, True)
+            + REGION.pack(METADATA_REGION.bytes_le, _METADATA, _METADATA_SIZE, True)
         )
-        for place in _REGION_TABLES:
-            self._file.pwrite(_checksummed(regions, _REGION_TABLE_SIZE), place)
+        for place in REGION_TABLES:
+            self._file.pwrite(checksummed(regions, REGION_TABLE_SIZE), place)
         self._file.pwrite(self._metadata(), _METADATA)
         at = _BAT
         for piece in self._bat():
@@ -158,22 +155,22 @@ class VhdxWriter:
     def _metadata(self) -> bytes:
         """Return the metadata region: table and items (2.6)."""
         items = (
-            (_FILE_PARAMETERS, struct.pack("<2I", BLOCK_SIZE, 0), _IS_REQUIRED),
-            (_VIRTUAL_DISK_SIZE, struct.pack("<Q", self._virtual_size), _IS_REQUIRED | _IS_VIRTUAL_DISK),
-            (_VIRTUAL_DISK_ID, self._guid("disk"), _IS_REQUIRED | _IS_VIRTUAL_DISK),
-            (_LOGICAL_SECTOR_SIZE, struct.pack("<I", LOGICAL_SECTOR), _IS_REQUIRED | _IS_VIRTUAL_DISK),
-            (_PHYSICAL_SECTOR_SIZE, struct.pack("<I", PHYSICAL_SECTOR), _IS_REQUIRED | _IS_VIRTUAL_DISK),
+            (FILE_PARAMETERS, FILE_PARAMETERS_ITEM.pack(BLOCK_SIZE, 0), IS_REQUIRED),
+            (VIRTUAL_DISK_SIZE, struct.pack("<Q", self._virtual_size), IS_REQUIRED | IS_VIRTUAL_DISK),
+            (VIRTUAL_DISK_ID, self._guid("disk"), IS_REQUIRED | IS_VIRTUAL_DISK),
+            (LOGICAL_SECTOR_SIZE, struct.pack("<I", LOGICAL_SECTOR), IS_REQUIRED | IS_VIRTUAL_DISK),
+            (PHYSICAL_SECTOR_SIZE, struct.pack("<I", PHYSICAL_SECTOR), IS_REQUIRED | IS_VIRTUAL_DISK),
         )
-        table = _METADATA_HEADER.pack(b"metadata", len(items))
+        table = METADATA_HEADER.pack(b"metadata", len(items))
         values = b""
         for guid, value, flags in items:
-            table += _METADATA_ENTRY.pack(guid.bytes_le, _ITEMS + len(values), len(value), flags)
+            table += METADATA_ENTRY.pack(guid.bytes_le, ITEMS + len(values), len(value), flags)
             values += value
-        return table.ljust(_ITEMS, b"\0") + values
+        return table.ljust(ITEMS, b"\0") + values
 
     def _bat(self) -> Iterator[bytearray]:
         """Yield the BAT (2.5) in order: one period after the other, and what is left."""
-        zero = bytearray(_ENTRY.pack(_ZERO) * _CHUNK_RATIO + bytes(_ENTRY.size))
+        zero = bytearray(_ENTRY.pack(ZERO) * _CHUNK_RATIO + bytes(_ENTRY.size))
         present: dict[int, list[int]] = {}
         for block in self._places:
             present.setdefault(block // _CHUNK_RATIO, []).append(block)
@@ -182,18 +179,9 @@ class VhdxWriter:
             if period in present:
                 piece = zero[:]
                 for block in present[period]:
-                    entry = self._places[block] | _FULLY_PRESENT
+                    entry = self._places[block] | FULLY_PRESENT
                     _ENTRY.pack_into(piece, block % _CHUNK_RATIO * _ENTRY.size, entry)
             yield piece[: (self._entries - period * _PERIOD) * _ENTRY.size]
 
     def _guid(self, purpose: str) -> bytes:
         return UUID(bytes=sha256(self._identity + purpose.encode()).digest()[:16], version=5).bytes_le
-
-
-def _checksummed(data: bytes, size: int) -> bytes:
-    """Return `data`, which begins with a signature and the place of its checksum, with `size` bytes and the CRC-32C."""
-    import google_crc32c
-
-    padded = bytearray(data.ljust(size, b"\0"))
-    struct.pack_into("<I", padded, 4, google_crc32c.value(bytes(padded)))
-    return bytes(padded)

@@ -11,11 +11,14 @@ from recipes.derive.rootfs import parameters
 from recipes.errors import UnsupportedFeature
 from recipes.formats.tar import read as tar_read
 from recipes.rootplace import RootPlace
+from tests.kit import layouts, spaces
 from tests.kit.machines import Machine
 from tests.kit.oci_images import file, folder, tar
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.kit.project import Project
 
 BOOTSTRAP = tar(
     file("version"),
@@ -61,3 +64,17 @@ def test_where_the_root_is_is_part_of_the_key_where_it_is_said(tmp_path: Path) -
     assert (parameters(disk, made.identity), parameters(said, made.identity)) == ({}, {"root": "partition 3"})
     assert engine.key_of("rootfs", disk, made.identity) != engine.key_of("rootfs", said, made.identity)
     assert engine.key_of("raw", disk, made.identity) == engine.key_of("raw", said, made.identity)
+
+
+def test_what_images_toml_says_is_the_root(tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        (layouts.root(tmp_path, "", name, uuid, which=name), layouts.TYPED)
+        for name, uuid in (("one", layouts.ROOT), ("two", layouts.HOME))
+    ]
+    project.declare("a", layouts.disk(tmp_path, *parts).read_bytes(), "a.raw", derive=["rootfs"], root="partition 2")
+    space = spaces.opened(project, monkeypatch)
+    spaces.build(space, "rootfs", "a")
+    with tar_read.load(space.session.store.entry(space.images["a"]).artifact("rootfs")) as tree:
+        node = tree.find(b"which")
+        assert node is not None
+        assert next(node.chunks(10)) == (0, b"two")

@@ -322,7 +322,7 @@ def test_the_disk_that_wsl_takes(name: str, disks: dict[str, Disk], tmp_path: Pa
         assert differences(of_folder(folder), disks[name].facts) == []
 
 
-@pytest.mark.parametrize("name", ["fedora", "rocky", "coreos"])
+@pytest.mark.parametrize("name", ["fedora", "coreos"])
 def test_the_container_image(name: str, disks: dict[str, Disk], tmp_path: Path) -> None:
     out = tmp_path / "image.tar"
     assert main(["oci", "--compression=none", "--name", name, str(disks[name].path), str(out)]) == 0

@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import pytest
 
+from recipes.__main__ import main
 from recipes.errors import UnsupportedFeature
 from recipes.formats.fs import root as disk_tree
 from recipes.formats.io.context import Context
+from recipes.formats.tar import read as tar_read
 from recipes.rootplace import ANYWHERE, RootPlace
 from tests.kit import btrfs_images, mounts
 from tests.kit.ext4_images import MiB, tool
@@ -98,6 +100,18 @@ class TestDualBoot:
     @pytest.mark.parametrize(("place", "which"), [("partition 1", "one"), ("partition 2", "two")])
     def test_what_is_declared_decides_and_is_not_said(self, tmp_path: Path, place: str, which: str) -> None:
         assert taken(two_roots(tmp_path), place) == (which, [])
+
+
+def test_single_steps_say_it_once_and_take_the_last_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = two_roots(tmp_path, kind=f"type={X86_64}")
+    assert main(["rootfs", str(path), str(tmp_path / "one.tar")]) == 0
+    assert capsys.readouterr().err.count("several roots: partition 1") == 1
+    assert main(["rootfs", "--root", "partition 2", str(path), str(tmp_path / "two.tar")]) == 0
+    assert capsys.readouterr().err == ""
+    with tar_read.load(tmp_path / "two.tar") as tree:
+        node = tree.find(b"which")
+        assert node is not None
+        assert next(node.chunks(10)) == (0, b"two")
 
 
 class TestDeclared:

@@ -85,7 +85,9 @@ def _dissect(package: str, disk: Path) -> Contender:
     python = home() / "dissect" / "bin" / "python"
     if not any(python.parent.parent.glob(f"lib/python*/site-packages/{package.replace('.', '/')}")):
         where = python.parent.parent
-        raise Unavailable(f"no {package}: python3 -m venv {where} && {where}/bin/pip install {package} dissect.volume")
+        raise Unavailable(
+            f"no {package}: python3 -m venv {where} && {where}/bin/pip install {package} dissect.volume backports.zstd"
+        )
     return Contender(f"{package} and Python's tarfile", (str(python), str(_DISSECT), str(disk), "DST"))
 
 

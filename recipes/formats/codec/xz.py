@@ -241,6 +241,9 @@ def decode(wrapper: CompressedFile, block: Block) -> Iterator[bytes]:
                 raise wrapper.corrupt(offset, f"a block holds more than the {block.content} bytes that its index says")
             if data:
                 yield data
+        # What lies where the block should go on may be an index and a footer of their own: another stream's end.
+        if left or decoder.unused_data or next(pieces, None):
+            raise lzma.LZMAError("the block does not end where its index says")
     except (lzma.LZMAError, StopIteration) as error:
         raise wrapper.corrupt(offset, str(error) or "the block does not end where its index says") from error
 

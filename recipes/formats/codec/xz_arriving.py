@@ -173,6 +173,8 @@ def _decode(wrapper: CompressedFile, walk: _Walk) -> Iterator[bytes]:
                 offset, piece = next(pieces)
             if data := decoder.decompress(piece, CHUNK):
                 yield data
+        if decoder.unused_data or next(pieces, None):
+            raise lzma.LZMAError("the block does not end where its chunks do")
     except (lzma.LZMAError, StopIteration) as error:
         raise wrapper.corrupt(offset, str(error) or "the block does not end where its chunks do") from error
 

@@ -56,3 +56,16 @@ def test_too_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(sizes(one * 5)) == 5
     with pytest.raises(LimitExceeded):
         xz.blocks(file(one * 11))
+
+
+@pytest.mark.parametrize("behind", [b"", b"more", bytes(40), b"x" * 100_000], ids=["0", "4", "40", "100000"])
+@pytest.mark.parametrize("content", [0, -1, 1, 5000])
+def test_a_block_that_holds_another_streams_end(behind: bytes, content: int) -> None:
+    """liblzma ends where that does, with an index and a footer that hold; the file's own index says otherwise."""
+    whole = lzma.compress(DATA)
+    inner = whole[xz.EDGE :] + behind
+    made = whole[: xz.EDGE] + inner + xz.stream_end([(len(inner), len(DATA) + content)], whole[6:8])
+    (block,) = xz.blocks(file(made))
+    assert block.content == len(DATA) + content
+    with pytest.raises(CorruptImage, match=r"near byte \d+ of \d+: "):
+        b"".join(xz.decode(file(made), block))

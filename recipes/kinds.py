@@ -107,6 +107,8 @@ The root file system as a tar archive: {path}
   docker            docker import {path} {image}
   podman            podman import {path} {image}
   Containerfile     ADD {path} /                    (after FROM scratch)
+
+Of a disk, `root = "partition 3"` in images.toml says which file system it is, where several could be.
 """,
         disktype="tar",
     ),

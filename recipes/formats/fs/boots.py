@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from recipes.formats.boot.bls import Entry
+    from recipes.formats.tree.tree import Node
 
     from .btrfs import Btrfs, Subvolume
     from .devices import Device, Trees
@@ -35,6 +36,10 @@ class Boot(NamedTuple):
     """A boot loader's entries, the one that it prefers first; at least one."""
 
     device: Device
+    #: What the paths in the entries begin at: the file system of `device`, or a subvolume of it.
+    filesystem: FileSystem
+    #: Where /boot is on that: nothing if it is all of it.
+    folder: bytes
     entries: list[Entry]
 
     @property
@@ -63,12 +68,8 @@ class Boots:
         if self._found is None:
             self._found = []
             for device in [each for each in self._devices if each.readable][:_MAX_TRIED]:
-                found: list[Entry] = []
                 with suppress(ImageError):
-                    for each in self._entries(device):
-                        found += each
-                if found:
-                    self._found.append(Boot(device, found))
+                    self._found += (boot for boot in self._on(device) if boot.entries)
         return self._found
 
     def roots(self) -> list[tuple[Device, Entry]]:
@@ -96,16 +97,18 @@ class Boots:
                 return found
         return None
 
-    def _entries(self, device: Device) -> Iterator[list[Entry]]:
+    def _on(self, device: Device) -> Iterator[Boot]:
         filesystem = self._open(device)
         if device.filesystem == "btrfs":
             system = cast("Btrfs", filesystem)
             for path in _SUBVOLUMES:
                 inside = system.subvolume(path)
                 if inside is not None and any(inside.exists(mark) for mark in MARKS):
-                    with self._trees.shown(filled(self._trees.tree, inside)):
-                        yield entries(self._trees.tree)
+                    yield self._boot(device, inside, b"", filled(self._trees.tree, inside))
         for folder in _FOLDERS:
             if any(filesystem.exists(folder + b"/" + mark) for mark in MARKS):
-                with self._trees.shown(self._trees.of(device, filesystem)):
-                    yield entries(self._trees.tree, folder)
+                yield self._boot(device, filesystem, folder, self._trees.of(device, filesystem))
+
+    def _boot(self, device: Device, filesystem: FileSystem, folder: bytes, root: Node) -> Boot:
+        with self._trees.shown(root):
+            return Boot(device, filesystem, folder, entries(self._trees.tree, folder))

@@ -45,6 +45,8 @@ def test_boot_on_a_partition_and_in_the_root(tmp_path: Path) -> None:
         assert not found.opened
         before: Node = found.tree.root
         assert [[each.name for each in boot.entries] for boot in found.boots.all()] == [["a-1"], ["b-1"]]
+        assert [boot.folder for boot in found.boots.all()] == [b"", b"boot"]
+        assert all(boot.filesystem.exists(boot.folder + b"/loader/entries") for boot in found.boots.all())
         assert found.tree.root is before
         assert found.boots.all() is found.boots.all()
 

@@ -26,6 +26,7 @@ MiB = 1 << 20
 NOISE = hashlib.shake_256(b"noise").digest(3 * MiB)
 RAW = b"\xfa\x33\xc0".ljust(510, b"\0") + b"\x55\xaa" + bytes(MiB - 512) + NOISE
 QCOW2 = b"QFI\xfb" + struct.pack(">IQIIQ", 3, 0, 0, 16, 10 << 30) + bytes(65536) + NOISE
+VMDK = b"KDMV" + struct.pack("<IIQ", 1, 3, 10 << 30 >> 9).ljust(508, b"\0") + NOISE
 
 
 class Served:
@@ -55,7 +56,7 @@ SIZES: dict[str, tuple[Callable[[], bytes], Claims]] = {
     "raw": (lambda: RAW, Claims(None, "raw", len(RAW), len(RAW))),
     "raw, part of a sector": (lambda: RAW[:-12], Claims(None, "raw", len(RAW) - 12, len(RAW))),
     "vhd": (lambda: RAW + b"conectix".ljust(512), Claims(None, "vhd", len(RAW) + 512, None)),
-    "vmdk": (lambda: b"KDMV" + NOISE, Claims(None, "vmdk", len(NOISE) + 4, None)),
+    "vmdk": (lambda: VMDK, Claims(None, "vmdk", len(VMDK), 10 << 30)),
     "two bytes": (lambda: b"\0\1", Claims(None, "raw", 2, 512)),
     "text": (lambda: b"tiny", Claims(None, "text", 4, None)),
     "gzip": (lambda: gzip.compress(RAW), Claims("gzip", "raw", None, None)),

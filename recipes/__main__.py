@@ -175,6 +175,16 @@ def _declare_vhdx(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_vhdx)
 
 
+def _declare_vhd(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.set_defaults(run=_vhd)
+
+
+def _declare_hyperv(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.set_defaults(run=_hyperv)
+
+
 def _declare_ext4(parser: argparse.ArgumentParser) -> None:
     _declare_tree(parser)
     parser.add_argument(
@@ -225,6 +235,8 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
     "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
     "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
+    "vhd": ("a fixed VHD for Azure, of a disk image", _declare_vhd),
+    "hyperv": ("a dynamic VHDX of the whole disk for Hyper-V, of a disk image", _declare_hyperv),
     "ext4": (f"{_ROOT}, as a bare ext4 for microVMs", _declare_ext4),
     "vhdx": (f"{_ROOT}, as ext4 in a VHDX for WSL2", _declare_vhdx),
     "oci": (f"{_ROOT}, as an archive for docker, podman, …", _declare_oci),
@@ -311,6 +323,36 @@ def _vhdx(options: argparse.Namespace) -> str:
         return {}
 
     return _step(options, "vhdx", make)
+
+
+def _vhd(options: argparse.Namespace) -> str:
+    from .formats.disk import to_raw as disk
+    from .formats.disk.vhd import write
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        made = disk.to_raw(options.source, draft, _context(options, draft, progress))
+        assert made.blkhash is not None, "it was asked for"
+        write.finish(draft, made.blkhash.hex.encode(), durable=False)
+        return {}
+
+    return _step(options, "vhd", make)
+
+
+def _hyperv(options: argparse.Namespace) -> str:
+    from .formats.disk import to_raw as disk
+    from .formats.disk.vhdx.whole import write_whole
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        context = _context(options, draft, progress)
+        raw = draft.with_name(f"{draft.name}.raw")
+        try:
+            made = disk.to_raw(options.source, raw, context)
+            assert made.blkhash is not None, "it was asked for"
+            return {"blkhash": write_whole(raw, draft, context, identity=made.blkhash.hex.encode())}
+        finally:
+            raw.unlink(missing_ok=True)
+
+    return _step(options, "hyperv", make)
 
 
 def _ext4(options: argparse.Namespace) -> str:

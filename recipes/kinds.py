@@ -94,6 +94,42 @@ Clone it, do not write to it: the cache hands it out again.
         disktype="raw",
     ),
     Row(
+        name="vhd",
+        file="disk.vhd",
+        made_from={"disk": "raw"},
+        doc="{title} as a fixed VHD, for Azure",
+        group="Each disk image as a fixed VHD, for Azure.",
+        clients="""
+A fixed VHD, a disk of whole MiB: {path}
+
+  a disk of its own   larder clone:{image} --format vhd --to disk.vhd
+  Azure               azcopy copy {path} "URL/{image}.vhd?SAS" --blob-type PageBlob
+                      az image create -g GROUP -n {image} --os-type Linux --hyper-v-generation V2 \\
+                        --source URL/{image}.vhd
+  QEMU                -drive file=disk.vhd,format=vpc      (nothing at its beginning tells the format)
+
+URL is that of the container: https://ACCOUNT.blob.core.windows.net/CONTAINER
+""",
+        is_sparse=True,
+        is_written=True,
+    ),
+    Row(
+        name="hyperv",
+        file="hyperv.vhdx",
+        made_from={"disk": "raw"},
+        doc="{title} as a dynamic VHDX of the whole disk, for Hyper-V",
+        group="Each disk image as a dynamic VHDX of the whole disk, for Hyper-V.",
+        clients="""
+A dynamic VHDX of the whole disk: {path}
+A machine that runs writes to its disk, so clone it first, onto a Windows drive.
+
+  a disk of its own   larder clone:{image} --format hyperv --to {image}.vhdx
+  Hyper-V             New-VM -Name {image} -Generation 2 -MemoryStartupBytes 2GB -VHDPath {image}.vhdx
+                      Set-VMFirmware {image} -SecureBootTemplate MicrosoftUEFICertificateAuthority
+""",
+        is_written=True,
+    ),
+    Row(
         name="rootfs",
         file="rootfs.tar",
         made_from={"disk": "raw", "rootfs": "content", "oci": "content"},

@@ -281,9 +281,9 @@ LIST = 'checksums = "https://h.example/LIST"\n'
             'images.a.kind: expected "disk", "rootfs" or "oci", got "rotfs"; did you mean "rootfs"?',
         ),
         (
-            f"{VALID}[images.a]\nderive = ['raw', §'vhd']",
-            'images.a.derive[1]: expected "fetch", "content", "raw", "rootfs", "ext4", "vhdx" or "oci", got "vhd"; '
-            'did you mean "vhdx"?',
+            f"{VALID}[images.a]\nderive = ['raw', §'vhdy']",
+            'images.a.derive[1]: expected "fetch", "content", "raw", "vhd", "hyperv", "rootfs", "ext4", "vhdx" or '
+            '"oci", got "vhdy"; did you mean "vhd"?',
         ),
         (f"{VALID}[images.a]\nderive = ['raw', §'raw']", 'images.a.derive[1]: "raw" is listed twice'),
         (

@@ -15,6 +15,7 @@ from recipes.formats.io import sparse
 from recipes.formats.io.context import Context
 from recipes.formats.microvm import write_ext4
 from recipes.formats.tree.tree import Node, Tree
+from recipes.kinds import DERIVABLE
 from tests.kit.debian import run
 from tests.kit.oracles import need
 from tests.kit.project import MiB, disk
@@ -54,7 +55,7 @@ def unchanged(raw: Path) -> bool:
 class TestWish:
     def test_formats_of_each_kind_of_image(self) -> None:
         assert formats("disk")[:2] == ("raw", "qcow2")
-        assert set(formats("disk")) == {"raw", "qcow2", "fetch", "content", "rootfs", "ext4", "vhdx", "oci"}
+        assert set(formats("disk")) == {"qcow2", *DERIVABLE["disk"]}
         assert formats("rootfs")[0] == "rootfs"
         assert not {"raw", "qcow2"} & set(formats("rootfs"))
         assert len(set(formats("rootfs"))) == len(formats("rootfs"))
@@ -354,16 +355,21 @@ class TestTheSuffix:
             ("vm.2/disk", None),
             ("vm/disk.raw", "raw"),
             ("vm/disk.QCOW2", "qcow2"),
-            ("ext4.vhdx", "vhdx"),
+            ("disk.vhd", "vhd"),
+            ("root.ext4", "ext4"),
         ],
     )
     def test_says_the_format(self, path: str, form: str | None) -> None:
         assert format_of(path, self.DISK) == form
 
-    def test_of_several_formats_says_nothing(self) -> None:
-        with pytest.raises(StoreError, match="rootfs and oci") as caught:
-            format_of("root.tar", self.DISK)
+    @pytest.mark.parametrize(("path", "forms"), [("root.tar", "rootfs and oci"), ("ext4.vhdx", "hyperv and vhdx")])
+    def test_of_several_formats_says_nothing(self, path: str, forms: str) -> None:
+        with pytest.raises(StoreError, match=forms) as caught:
+            format_of(path, self.DISK)
         assert "--format" in (caught.value.hint or "")
+
+    def test_of_a_container_image_there_is_one_less(self) -> None:
+        assert format_of("ext4.vhdx", formats("oci")) == "vhdx"
 
     def test_of_a_format_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(StoreError, match=r"no format for \.vdi, but raw, qcow2"):

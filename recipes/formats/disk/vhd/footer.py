@@ -32,7 +32,8 @@ SHORT_FOOTER_SIZE = 511
 HEADER = struct.Struct(">8sQQIIII")
 HEADER_COOKIE = b"cxsparse"
 HEADER_SIZE = 1024
-_FOOTER_CHECKSUM, _HEADER_CHECKSUM = slice(64, 68), slice(36, 40)
+#: Where the checksums are.
+FOOTER_CHECKSUM, HEADER_CHECKSUM = slice(64, 68), slice(36, 40)
 
 FIXED, DYNAMIC, DIFFERENCING = 2, 3, 4
 _MAJOR = 1
@@ -83,7 +84,7 @@ def _is_sound(data: bytes) -> bool:
 
 def _sums(data: bytes) -> tuple[int, int]:
     """Return the checksum that a footer has, and the one that its bytes give."""
-    return int.from_bytes(data[_FOOTER_CHECKSUM], "big"), checksum(data, _FOOTER_CHECKSUM)
+    return int.from_bytes(data[FOOTER_CHECKSUM], "big"), checksum(data, FOOTER_CHECKSUM)
 
 
 def _at_end(read: Callable[[int, int], bytes], size: int) -> tuple[int, bytes]:
@@ -152,7 +153,7 @@ def read_header(file: ImageFile, footer: Footer) -> Header:
     cookie, _, table_offset, version, entries, block_size, found = HEADER.unpack_from(data)
     if cookie != HEADER_COOKIE:
         raise file.corrupt(f"expected {HEADER_COOKIE!r} at byte {footer.data_offset}, found {cookie!r}")
-    if found != (wanted := checksum(data, _HEADER_CHECKSUM)):
+    if found != (wanted := checksum(data, HEADER_CHECKSUM)):
         raise file.corrupt(f"the header has the checksum {found:#010x}, and its bytes give {wanted:#010x}")
     if version >> 16 != _MAJOR:
         raise file.unsupported(f"a header of version {version >> 16}.{version & 0xFFFF}", hint="larder reads version 1")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from recipes.formats.disk.vhdx.whole import write_whole
+from recipes.formats.io import blkhash
+from recipes.formats.io.context import Context
+from recipes.progress import SILENT_METER
+from tests.kit.disk_images import disk, qemu_raw, read_all
+from tests.kit.oracles import need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MiB = 1 << 20
+
+
+@pytest.mark.parametrize("size", [512, MiB, 3 * MiB + 512, 40 * MiB + 1536])
+def test_every_reader_finds_the_disk(size: int, tmp_path: Path) -> None:
+    need("qemu-img")
+    raw, path = disk(tmp_path / "raw", size), tmp_path / "vhdx"
+    found = write_whole(raw, path, Context(durable=False), identity=b"a")
+    assert found == blkhash.of_file(path, jobs=1, meter=SILENT_METER)
+    assert qemu_raw(path, "vhdx") == raw.read_bytes()
+    assert read_all(path, "vhdx") == raw.read_bytes()
+
+
+def test_holes_cost_nothing(tmp_path: Path) -> None:
+    raw, path = tmp_path / "raw", tmp_path / "vhdx"
+    with raw.open("wb") as file:
+        file.truncate(8 << 30)
+        file.seek(4 << 30)
+        file.write(b"x" * 512)
+    write_whole(raw, path, Context(durable=False), identity=b"a")
+    assert path.stat().st_size < 8 * MiB

@@ -129,8 +129,12 @@ class TestTryingAgain:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
         monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        with pytest.raises(FetchError, match=r"http://images\.invalid/a: name or service not known \(5 attempts\)"):
+        with pytest.raises(FetchError) as caught:
             fetch("http://images.invalid/a", part)
+        assert caught.value.message == (
+            "debian-13: http://images.invalid/a: the name of the host cannot be resolved: name or service not known "
+            "(3 attempts)"
+        )
 
     def test_something_that_is_not_http(self, part: Path) -> None:
         def behave(exchange: Exchange) -> None:

@@ -15,7 +15,7 @@ from recipes.wording import either, nearest
 from . import tomlpos
 from .findings import table
 from .sources import SOURCE_KEYS, SourceReader
-from .urls import certain_kind, looks, urls
+from .urls import OCI, certain_kind, looks, urls
 from .validate import quoted
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class ImageReader:
                 self._wrong(
                     (*path, arch, "strip"), f'is for a tarball, kind = "rootfs"; this is kind = "{kind}"', key=True
                 )
+            if source.disktype and not (kind == "disk" and source.urls and source.urls[0].startswith(OCI)):
+                self._wrong((*path, arch, "disktype"), 'is for kind = "disk" with an oci:// url', key=True)
         derive = self._derive(path, entries, kind)
         root = self._root((*path, "root"), entries.get("root"), kind)
         vhdx_size = self._ext4_size((*path, "vhdx-size"), entries.get("vhdx-size", DEFAULT_VHDX_SIZE), _VHDX_LEAST)
@@ -156,7 +158,14 @@ class ImageReader:
             for _, url, kind in certain:
                 # A name is a default, not a fact: a disk may be in a tarball, image archives are called .tar. Only what
                 # is asked for by digest, in a registry or a layout, can be nothing else.
-                if kind != declared and "oci" in (kind, declared) and (declared, kind) != ("oci", "rootfs"):
+                # Registries have disks as well.
+                fitting = declared == "disk" and url.startswith(OCI)
+                if (
+                    kind != declared
+                    and not fitting
+                    and "oci" in (kind, declared)
+                    and (declared, kind) != ("oci", "rootfs")
+                ):
                     self._wrong((*path, "kind"), f"contradicts {quoted(url)}, which {looks(url, kind)}")
                     break
             return cast("Kind", declared)

@@ -22,22 +22,27 @@ def make(work: Work) -> Made:
     """Download the wrapper; bytes that are not the identity's are never published.
 
     That of an image from a registry, or from a layout in a folder, is an archive of its blobs. It is the same for the
-    same manifest, and its own digest is known only once it is there.
+    same manifest, and its own digest is known only once it is there. A disk from a registry is the
+    blob that is the disk.
     """
-    from recipes.sources import download, oci_fetch
+    from recipes.sources import disk_fetch, download, oci_fetch
     from recipes.sources.access import Access
 
-    identity = work.identity
+    identity, image = work.identity, work.image
     urls, part = identity.urls, work.held.entry.part
     access = Access(work.limits.mirrors, work.limits.offline, progress=work.progress)
-    label = f"fetch:{work.image.name}"
+    label = f"fetch:{image.name}"
+    if image.kind == "disk" and serves_by_digest(urls[0]):
+        wanted = disk_fetch.Wanted(identity.digest, image.arch, image.source.disktype)
+        served, blob = disk_fetch.pull(urls, part, access, wanted, label, work.arrival)
+        return Made(part, Artifact(size=blob.size, digest=blob.digest), served=Served(served))
     if serves_by_digest(urls[0]):
         pulled = oci_fetch.pull(
             urls,
             part,
             access,
             digest=identity.digest,
-            arch=work.image.arch,
+            arch=image.arch,
             label=label,
         )
         return Made(part, Artifact(size=pulled.size, digest=pulled.digest), served=Served(pulled.served))
@@ -58,6 +63,8 @@ def make(work: Work) -> Made:
 
 def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
     """Tell apart what one digest stands for: that of an image index is the same for all architectures."""
+    if image.kind == "disk" and serves_by_digest(identity.urls[0]):
+        return {"arch": image.arch, "disktype": image.source.disktype}
     return {"arch": image.arch} if image.kind == "oci" else {}
 
 

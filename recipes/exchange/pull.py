@@ -22,6 +22,7 @@ from recipes.formats.io import digests
 from recipes.formats.io.context import Context
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENT_METER
+from recipes.reference import serves_by_digest
 from recipes.sources.download import receive, require_room
 from recipes.sources.flow import Flow
 from recipes.sources.part import Blob
@@ -195,7 +196,9 @@ class _Pull:
         """Return what the layer arrives in: `path` itself, or what decodes it to `path` meanwhile."""
         if not shared.is_zstd:
             # From upstream it would be known by the digest that it is declared with.
-            return Blob(path, shared.layer.digest, [self.identity.digest] if self.image.kind != "oci" else [])
+            return Blob(
+                path, shared.layer.digest, [self.identity.digest] if not serves_by_digest(self.identity.urls[0]) else []
+            )
         # Nothing of it was there before; what arrives says how much it has compressed only.
         require_room(path.parent, shared.receipt.artifact.allocated, label)
 
@@ -230,11 +233,11 @@ def _require(shared: Shared, kind: str, key: str, image: Image, identity: Identi
     if artifact.digest is None and artifact.blkhash is None:
         raise CorruptImage("its receipt records no digest")
     # The digest of an image from a registry is its manifest's.
-    if image.kind != "oci" and receipt.wrapper.digest != identity.digest:
+    if not serves_by_digest(identity.urls[0]) and receipt.wrapper.digest != identity.digest:
         raise DigestMismatch(f"expected what is made of {identity.digest}, found what is of {receipt.wrapper.digest}")
     if kind == "fetch" and artifact.digest != receipt.wrapper.digest:
         raise DigestMismatch(f"expected a wrapper with {receipt.wrapper.digest}, found {artifact.digest}")
-    declared = identity.size if kind == "fetch" and image.kind != "oci" else None
+    declared = identity.size if kind == "fetch" and not serves_by_digest(identity.urls[0]) else None
     if declared not in (None, artifact.size):
         raise CorruptImage(f"expected {declared} bytes, its receipt says {artifact.size}")
     inside, published = receipt.content.digest if receipt.content else None, identity.content

@@ -112,10 +112,14 @@ def is_outdated(space: Workspace, image: Image) -> bool:
         ref = ListRef.declared(image.source)
         if ref is None:
             return False
-        return repin.repinned(image.source, image.arch, space.lists.read(ref)).digest != image.source.digest
+        return _wanted(space, image, ref).digest != image.source.digest
     except LarderError:
         # The list was never asked for, or does not name the image: `larder update` says so.
         return False
+
+
+def _wanted(space: Workspace, image: Image, ref: ListRef) -> Source:
+    return repin.repinned(image.source, image.arch, space.lists.read(ref), is_disk=image.kind == "disk")
 
 
 def repinned(space: Workspace, image: Image) -> Source:
@@ -123,7 +127,7 @@ def repinned(space: Workspace, image: Image) -> Source:
     source = image.source
     ref = ListRef.declared(source)
     assert ref is not None, "only images with a list come here"
-    latest = repin.repinned(source, image.arch, space.lists.read(ref))
+    latest = _wanted(space, image, ref)
     if ref.is_tag:
         # The registry served what the new urls name.
         return latest

@@ -17,9 +17,11 @@ from recipes.formats.fs import root as fs_root
 from recipes.formats.io.probe import RAW_FORMATS, probe
 from recipes.formats.wrapper import claims
 from recipes.kinds import DERIVABLE, KINDS
+from recipes.progress import SILENCE
 from recipes.redact import shown
 from recipes.reference import serves_by_digest
-from recipes.sources import oci_fetch
+from recipes.sources import disk_fetch, oci_fetch
+from recipes.sources.access import Access
 from recipes.sources.part import Part
 from recipes.sources.peek import Peek
 from recipes.sources.urls import with_mirrors
@@ -294,9 +296,14 @@ def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
 
 
 def _look_into_registry(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
-    """Add to `row` what the manifest says of the archive that will hold the image."""
+    """Add to `row` what the manifest says of the disk, or of the archive that will hold the image."""
     image, identity = row.image, row.identity
     assert identity is not None, "it gave the urls"
+    if image.kind == "disk":
+        wanted = disk_fetch.Wanted(identity.digest, image.arch, image.source.disktype)
+        access = Access({}, space.settings.offline, progress=SILENCE)
+        row.wrapper_size = disk_fetch.find(urls, access, wanted, image.name).size
+        return
     archive = oci_fetch.outline(
         urls, digest=identity.digest, arch=image.arch, label=image.name, offline=space.settings.offline
     )

@@ -30,6 +30,10 @@ class Manifest:
     config: Descriptor
     #: Config and layers, each blob once: two layers may have the same bytes.
     blobs: tuple[Descriptor, ...]
+    #: As they are listed.
+    layers: tuple[Descriptor, ...] = ()
+    #: What it is, where it is no image.
+    artifact_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +124,9 @@ def parse(data: bytes) -> Manifest | Index:
     if is_index:
         return Index(tuple(_descriptors(document, "manifests", where)))
     config = Descriptor.read(document.get("config"), f"{where}: config")
-    blobs = _distinct((config, *_descriptors(document, "layers", where)))
-    return Manifest(media_type or MANIFEST, config, blobs)
+    layers = tuple(_descriptors(document, "layers", where))
+    artifact_type = oci_spec.get(document, "artifactType", str, where, "")
+    return Manifest(media_type or MANIFEST, config, _distinct((config, *layers)), layers, artifact_type)
 
 
 def no_image(arch: Arch, found: Iterable[Platform], where: str) -> UnsupportedFeature:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from recipes.progress import SILENCE
 from recipes.reference import SCHEME, Reference
 
+from .disks import chosen
 from .http import Client
 from .manifests import Named
 from .resolve import served
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .lists import Listing
 
 
-def repinned(source: Source, arch: Arch, found: Listing) -> Source:
+def repinned(source: Source, arch: Arch, found: Listing, *, is_disk: bool = False) -> Source:
     """Return the pinned `source` as its list or tag wants it now; equal to `source` where that has the same bytes.
 
     Only what is declared is replaced: `size` becomes None where the bytes are new and the list does not tell theirs. A
@@ -28,7 +29,7 @@ def repinned(source: Source, arch: Arch, found: Listing) -> Source:
     are those of `served`; UnsupportedFeature where the tag has nothing for `arch` any more.
     """
     if isinstance(found, Named):
-        return _repinned(source, arch, found)
+        return _repinned(source, arch, found, is_disk=is_disk)
     identity = served(source, found)
     if identity.digest == source.digest:
         # Where the same bytes are as well is no reason to move.
@@ -41,9 +42,12 @@ def repinned(source: Source, arch: Arch, found: Listing) -> Source:
     )
 
 
-def _repinned(source: Source, arch: Arch, named: Named) -> Source:
+def _repinned(source: Source, arch: Arch, named: Named, *, is_disk: bool) -> Source:
     assert source.digest is not None, "only a pinned source is re-pinned"
-    named.digest_for(arch, source.urls[0])
+    if is_disk:
+        chosen(named, arch, source.disktype, source.urls[0])
+    else:
+        named.digest_for(arch, source.urls[0])
     if named.has(source.digest):
         return source
     # A pin that is not in the url is in `digest`.

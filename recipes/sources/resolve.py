@@ -36,7 +36,7 @@ def resolve(image: Image, lists: Lists) -> Identity:
     assert ref is not None, "a declaration has a digest or a list"
     found = lists.read(ref)
     if isinstance(found, Named):
-        return _named(source, image.arch, found)
+        return _disk(image, found) if image.kind == "disk" else _named(source, image.arch, found)
     identity = served(source, found)
     return identity if source.size is None else identity._replace(size=source.size)
 
@@ -51,6 +51,18 @@ def _named(source: Source, arch: Arch, named: Named) -> Identity:
     digest = named.digest_for(arch, source.urls[0])
     size = Outline.of(named.document, named.data).size if isinstance(named.document, Manifest) else None
     return Identity(_pinned(source.urls, digest), digest, size)
+
+
+def _disk(image: Image, named: Named) -> Identity:
+    from .disks import chosen, layer
+    from .manifests import Manifest
+
+    source = image.source
+    found = chosen(named, image.arch, source.disktype, source.urls[0])
+    if isinstance(found, Manifest):
+        return Identity(_pinned(source.urls, named.digest), named.digest, layer(found, source.disktype, "").size)
+    # That of the index would be another one whenever a disk for somebody else is replaced.
+    return Identity(_pinned(source.urls, found.digest), found.digest)
 
 
 def _pinned(urls: tuple[str, ...], digest: Digest) -> tuple[str, ...]:

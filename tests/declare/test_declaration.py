@@ -234,7 +234,7 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         (
             f'{VALID}§"ü\\n" = 1',
             'images.a.x86_64."ü\\n": unknown key; '
-            "expected url, digest, size, checksums, pattern, signature, keyring or strip",
+            "expected url, digest, size, checksums, pattern, signature, keyring, strip or disktype",
         ),
         (
             f"{VALID}[images.a]\n§url = 'https://h.example/b'",
@@ -435,8 +435,12 @@ LIST = 'checksums = "https://h.example/LIST"\n'
             'images.a.aarch64.url: ends like a rootfs, and "https://h.example/a.img" ends like a disk',
         ),
         (
-            "[images.a]\nkind = §'disk'\n[images.a.x86_64]\nurl = 'oci://h/a'",
+            "[images.a]\nkind = §'rootfs'\n[images.a.x86_64]\nurl = 'oci://h/a'",
             'images.a.kind: contradicts "oci://h/a", which is an image in a registry',
+        ),
+        (
+            "[images.a]\nkind = §'disk'\n[images.a.x86_64]\nurl = 'file:///a/'",
+            'images.a.kind: contradicts "file:///a/", which is an image layout',
         ),
         # Registries.
         (

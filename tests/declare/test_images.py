@@ -83,7 +83,7 @@ class TestKinds:
     def test_what_is_asked_for_by_digest_is_an_image(self, tmp_path: Path) -> None:
         images, wrong = read(tmp_path, x86_64={"url": "oci://r.test/a:1"})
         assert (images["x86_64"].kind, wrong) == ("oci", [])
-        _, wrong = read(tmp_path, kind="disk", x86_64={"url": "oci://r.test/a:1"})
+        _, wrong = read(tmp_path, kind="rootfs", x86_64={"url": "oci://r.test/a:1"})
         assert wrong == ['kind: contradicts "oci://r.test/a:1", which is an image in a registry']
         _, wrong = read(tmp_path, kind="oci", x86_64=source("a.img"))
         assert len(wrong) == 1
@@ -154,6 +154,16 @@ def test_a_folder_is_taken_off_tarballs_only(tmp_path: Path) -> None:
     assert read(tmp_path, x86_64=source("a.tar", strip="root"))[1] == []
     _, wrong = read(tmp_path, x86_64=source("a.img", strip="root"))
     assert wrong == ['x86_64.strip: is for a tarball, kind = "rootfs"; this is kind = "disk"']
+
+
+def test_disks_may_be_in_registries(tmp_path: Path) -> None:
+    found = {"url": "oci://h.example/a:1", "disktype": "qemu"}
+    images, wrong = read(tmp_path, kind="disk", x86_64=found)
+    assert wrong == []
+    assert (images["x86_64"].kind, images["x86_64"].source.disktype) == ("disk", "qemu")
+    for kind, table in (("oci", found), ("disk", source("a.img", disktype="qemu"))):
+        _, wrong = read(tmp_path, kind=kind, x86_64=table)
+        assert wrong == ['x86_64.disktype: is for kind = "disk" with an oci:// url']
 
 
 def test_where_the_root_of_a_disk_is(tmp_path: Path) -> None:

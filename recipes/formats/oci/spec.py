@@ -98,6 +98,8 @@ class Descriptor:
     size: int
     annotations: Mapping[str, Any]
     platform: Platform | None
+    #: What the artifact is that it refers to, in an index.
+    artifact_type: str = ""
 
     @classmethod
     def read(cls, value: Any, where: str) -> Self:
@@ -109,6 +111,7 @@ class Descriptor:
             get(value, "size", int, where),
             get(value, "annotations", dict, where, {}),
             Platform.read(get(value, "platform", dict, where, {}), where),
+            get(value, "artifactType", str, where, ""),
         )
 
     @property

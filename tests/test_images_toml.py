@@ -252,7 +252,7 @@ def test_editors_find_the_schema_and_point_to_the_same_places(tmp_path: Path) ->
     shutil.copytree(ROOT / "schema", tmp_path / "schema")
     text = FILE.read_text()
     text = text.replace("\nprewarm = true", '\nprewarm = "yes"').replace("\nsize = ", "\nsze = ", 1)
-    text = text.replace('\ntitle = "FreeBSD', '\nderive = ["raw", "vhd"]\nkind = "disc"\ntitle = "FreeBSD')
+    text = text.replace('\ntitle = "FreeBSD', '\nderive = ["raw", "tape"]\nkind = "disc"\ntitle = "FreeBSD')
     file = tmp_path / "images.toml"
     file.write_text(text)
     with pytest.raises(DeclarationError) as caught:

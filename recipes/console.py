@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from rich.progress import Progress as RichProgress
+    from rich.progress import Task as RichTask
     from rich.progress import TaskID
 
     from .progress import Meter
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 #: Seconds between two lines about the same work where there is no terminal, and until the first.
 LINE_SECONDS = 30.0
 FIRST_LINE_SECONDS = 2.0
+
+
+#: Columns of a terminal below which only the first part of how far work is is told, and from which on all.
+_NARROW, _WIDE = 50, 80
 
 
 class Console(Protocol):
@@ -50,8 +55,9 @@ class Console(Protocol):
 
 
 def console(stream: TextIO, stop: threading.Event) -> Console:
-    """Return what suits `stream`: bars in a terminal, lines elsewhere."""
-    return Bars(stream, stop) if stream.isatty() else Lines(stream, stop)
+    """Return what suits `stream`: bars in a terminal that can move its cursor, lines elsewhere and in CI."""
+    can_move = stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
+    return Bars(stream, stop) if can_move else Lines(stream, stop)
 
 
 def tell(stream: TextIO, text: str) -> None:
@@ -181,16 +187,25 @@ class _LineMeter(_StoppableMeter):
             self._lines.note(self._line(now - self._began))
 
     def _line(self, seconds: float) -> str:
-        if not self._done:
-            return f"{self._label} …"
-        rate = self._done / seconds
-        if not self._total:
-            return f"{self._label}: {format_size(self._done)}, {format_size(int(rate))}/s"
-        left = max(0.0, (self._total - self._done) / rate)
-        return (
-            f"{self._label}: {100 * self._done // self._total} % of {format_size(self._total)}, "
-            f"{format_size(int(rate))}/s, {format_duration(left)} left"
-        )
+        told = how_far(self._done, self._total, self._done / seconds if seconds else 0.0)
+        return f"{self._label}: {', '.join(told)}" if told else f"{self._label} …"
+
+
+def how_far(done: int, total: int | None, rate: float) -> list[str]:
+    """Return how far work is, by what matters most: bytes done of those in all, time left, bytes a second.
+
+    Percentages and times are of what is known: a stream of unknown length has neither.
+
+    >>> how_far(1 << 20, 4 << 20, 1 << 20)
+    ['25 % of 4.0 MiB', '3.0 s left', '1.0 MiB/s']
+    >>> how_far(1 << 20, None, 1 << 20), how_far(0, None, 0)
+    (['1.0 MiB', '1.0 MiB/s'], [])
+    """
+    speed = [f"{format_size(int(rate))}/s"] if rate else []
+    if not total:
+        return [format_size(done), *speed] if done else []
+    left = [f"{format_duration(max(0, total - done) / rate)} left"] if rate else []
+    return [f"{min(100, 100 * done // total)} % of {format_size(total)}", *left, *speed]
 
 
 class Bars:
@@ -198,18 +213,33 @@ class Bars:
 
     def __init__(self, stream: TextIO, stop: threading.Event) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, ProgressColumn, TextColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
+        from rich.text import Text
+
+        # Work of the same run begins at the same time, so one width for all; who makes the window smaller meanwhile
+        # sees lines that are cut.
+        terminal = Console(file=stream, highlight=False, markup=False, emoji=False)
+        width = terminal.width
+
+        class HowFar(ProgressColumn):
+            """What there is room for, in the units of everything else."""
+
+            def render(self, task: RichTask) -> Text:
+                told = how_far(int(task.completed), None if task.total is None else int(task.total), task.speed or 0.0)
+                return Text(", ".join(told[: 1 if width < _NARROW else 2 if width < _WIDE else 3]), no_wrap=True)
 
         # What larder prints is text: `raw:x: 1 MiB` has an emoji of rich's in it, and a path may have [brackets].
         self._stop = stop
         self._rich = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(file=stream, highlight=False, markup=False, emoji=False),
+            TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            ),
+            *([BarColumn(min(40, width // 4))] if width >= _WIDE else []),
+            HowFar(table_column=Column(no_wrap=True)),
+            console=terminal,
+            expand=True,
             transient=True,
         )
         self._rich.start()

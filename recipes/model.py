@@ -51,6 +51,10 @@ class Digest(NamedTuple):
         ValueError: expected sha256:HEX or sha512:HEX, got 'md5:00'
         """
         algorithm, colon, digits = text.partition(":")
+        if not colon and re.fullmatch(r"[0-9a-fA-F]+", text):
+            for name, length in DIGEST_LENGTHS.items():
+                if len(text) == length:
+                    raise ValueError(f"a digest begins with its algorithm: write {name}:{text}")
         if not colon or algorithm not in DIGEST_LENGTHS:
             raise ValueError(f"expected sha256:HEX or sha512:HEX, got {text!r}")
         digits = digits.lower()

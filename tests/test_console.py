@@ -5,6 +5,7 @@ import os
 import threading
 
 import pytest
+from rich.console import Console
 
 from recipes import console
 from recipes.errors import Interrupted
@@ -37,7 +38,7 @@ def test_lines_are_few(stop: threading.Event, clock: Clock) -> None:
             clock.now += 1
             meter.advance(1 << 20)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "   fetch:a: 2 % of 100.0 MiB, 1.0 MiB/s, 1 min 38 s left"
+    assert lines[0] == "   fetch:a: 2 % of 100.0 MiB, 1 min 38 s left, 1.0 MiB/s"
     assert len(lines) == 2
 
 
@@ -118,3 +119,42 @@ def test_a_file_name_is_written_as_the_bytes_that_it_has() -> None:
     stream.write(os.fsdecode(b"/srv/\xfcber/raw"))
     stream.flush()
     assert written.getvalue() == b"/srv/\xfcber/raw"
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    stop: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = console.console(Terminal(), stop)
+    assert isinstance(shown, console.Bars)
+    shown.close()
+    monkeypatch.setenv("CI", "true")
+    assert isinstance(console.console(Terminal(), stop), console.Lines)
+    monkeypatch.delenv("CI")
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(console.console(Terminal(), stop), console.Lines)
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [(40, "25 % of 400.0 MiB"), (60, "25 % of 400.0 MiB"), (80, "25 % of 400.0 MiB"), (200, "25 % of 400.0 MiB")],
+)
+def test_a_bar_is_one_line(stop: threading.Event, monkeypatch: pytest.MonkeyPatch, columns: int, told: str) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("CI", raising=False)
+    stream = Terminal()
+    shown = console.console(stream, stop)
+    assert isinstance(shown, console.Bars)
+    with shown.meter("rootfs:ubuntu-24.04-minimal-with-a-long-name", 400 << 20) as meter:
+        meter.advance(100 << 20)
+        paper = Console(file=io.StringIO(), width=columns)
+        with paper.capture() as capture:
+            paper.print(shown._rich.get_renderable())
+        lines = capture.get().splitlines()
+    shown.close()
+    assert len(lines) == 1
+    assert len(lines[0]) <= columns
+    assert told in lines[0]
+    assert lines[0].startswith("rootfs:ubuntu")

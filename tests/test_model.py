@@ -31,3 +31,10 @@ def test_a_digest_is_its_text_in_lower_case() -> None:
 
 def test_a_blkhash_names_what_determines_it() -> None:
     assert str(BlockHash("blake3", 65536, "0.10.1", "ab")) == "blake3:ab (blocks of 65536, 0.10.1)"
+
+
+def test_a_digest_without_its_algorithm_is_told_which() -> None:
+    with pytest.raises(ValueError, match=f"write sha512:{'0' * 128}"):
+        Digest.parse("0" * 128)
+    with pytest.raises(ValueError, match=r"expected sha256:HEX or sha512:HEX, got '00'"):
+        Digest.parse("00")

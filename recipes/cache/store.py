@@ -51,6 +51,7 @@ from recipes.formats.io import files, sparse
 from recipes.kinds import KINDS
 from recipes.progress import SILENT_METER
 
+from .holder import holder
 from .receipt import Receipt
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class Entry:
             if not self._acquire(lock, 0.0):
                 if progress is None:
                     raise InUse(f"{self.path} is in use by another process")
-                with progress.meter(f"waiting for another process with {self.image}") as meter:
+                with progress.meter(f"{self.image}: waiting for {holder(self.path / _LOCK)}") as meter:
                     while not self._acquire(lock, _LOCK_POLL_SECONDS):
                         meter.advance(0)
         except (OSError, NotImplementedError) as error:

@@ -70,6 +70,16 @@ def wrong_with(name: str) -> str | None:
     return f"doit has a command called {name}; choose another name" if name in COMMANDS else None
 
 
+def _unquoted(name: object, key: str, value: dict[str, Any]) -> str | None:
+    """Return the name that was meant by ``[images.ubuntu-24.04.x86_64]``: `value` is what is at ``images.NAME.KEY``."""
+    while key not in ARCH_ALIASES and any(isinstance(each, dict) for each in value.values()):
+        arch = next(each for each, inner in value.items() if isinstance(inner, dict))
+        if arch in ARCH_ALIASES:
+            return f"{name}.{key}"
+        name, key, value = f"{name}.{key}", arch, value[arch]
+    return None
+
+
 class ImageReader:
     """Reads images; files that they name are below `folder`."""
 
@@ -137,7 +147,9 @@ class ImageReader:
     def _stray(self, path: tomlpos.Path, key: str, value: object) -> None:
         """Say what is better than "unknown key" about a key of an image."""
         where = (*path, key)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (dotted := _unquoted(path[-1], key, value)):
+            self._wrong(where, f'quote the name: [images."{dotted}".ARCH]; a dot begins another table', key=True)
+        elif isinstance(value, dict):
             alias = ARCH_ALIASES.get(key.lower()) or nearest(key.lower(), _ARCHES)
             hint = f"write {alias}" if alias else f"expected {either(_ARCHES)}"
             self._wrong(where, f"unknown architecture; {hint}", key=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from doit.reporter import ConsoleReporter
@@ -30,6 +31,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         space = workspace.current()
         self._console: Console = console(self.outstream, space.stop)
         space.session.progress = self._console
+        self._began = time.monotonic()
+        #: What became of the derivations of this run: the images of each.
+        self._outcomes: dict[str, list[str]] = {"made": [], "current": [], "failed": []}
 
     def write(self, text: str) -> None:
         """Write a line, above the bars where there are any."""
@@ -50,6 +54,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         """Say that there is nothing to do for a task."""
         if not task.name.startswith(_QUIET):
             super().skip_uptodate(task)
+        self._count("current", task)
 
     def add_success(self, task: Any) -> None:
         """Say what a derivation made."""
@@ -67,10 +72,30 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
             if took:
                 parts.append(f"in {format_duration(took)}")
             self.write(f"   {task.name}: {', '.join(parts)}\n")
+            self._count("made", task)
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """Say what failed."""
+        super().add_failure(task, fail)
+        self._count("failed", task)
+
+    def _count(self, outcome: str, task: Any) -> None:
+        if task.meta and task.meta.get("kind") in KINDS:
+            self._outcomes[outcome].append(task.meta["image"])
+
+    def _summary(self) -> str:
+        """Return what became of several images, nothing of one."""
+        images = set().union(*self._outcomes.values())
+        if len(images) < 2:
+            return ""
+        told = [f"{len(each)} {outcome}" for outcome, each in self._outcomes.items() if each]
+        return f"{len(images)} images: {', '.join(told)}, in {format_duration(time.monotonic() - self._began)}\n"
 
     def complete_run(self) -> None:
         """Stop watching."""
         self._console.close()
+        if summary := self._summary():
+            self.write(summary)
         # Failures were told when they happened. doit tells them again with each task's captured output; ours have none.
         if self.runtime_errors:
             super().complete_run()
@@ -79,7 +104,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc]
         task, failure = result["task"], result["exception"]
         if failure.get_name() == "TaskFailed":
             # Work says itself which piece of it failed; that may be the input of this task.
-            label = "" if failure.message.startswith(f"{task.name}: ") else f"{task.name}: "
+            said = failure.message.startswith(f"{task.name}: ")
+            # What begins with an underscore is nobody's to name; its message says which list it is about.
+            label = "" if said or task.name.startswith("_") else f"{task.name}: "
             self.write(f"{label}{failure.message}\n")
         else:
             super()._write_failure(result, write_exception)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .look import Look, State
     from .workspace import Workspace
 
+#: Among those who ask for an artifact, what was named there.
+COMMAND_LINE = "command line"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -36,6 +39,8 @@ class Row:
     size: int | None = None
     allocated: int | None = None
     receipt: Receipt | None = None
+    #: Who asks for it by name: `COMMAND_LINE`, and the images.toml of projects.
+    asked_by: tuple[str, ...] = ()
     #: The image is pinned to other bytes than its checksum list, as last seen, has.
     outdated: bool = False
     #: The clones of it, or of one that was here before it, that are still there.
@@ -61,6 +66,7 @@ class Row:
             "state": self.state,
             "declared": self.declared,
             "asked": self.asked,
+            "asked_by": list(self.asked_by),
             "path": str(self.path),
             "size": self.size,
             "allocated": self.allocated,
@@ -152,6 +158,7 @@ def _rows(space: Workspace, seen: Look) -> list[Row]:
                 state=each.state,
                 declared=bool(seen.declared),
                 asked=each.asked,
+                asked_by=(*((COMMAND_LINE,) if each.named else ()), *map(str, each.projects)),
                 path=each.path,
                 size=size,
                 allocated=allocated,

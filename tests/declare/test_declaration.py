@@ -329,6 +329,14 @@ LIST = 'checksums = "https://h.example/LIST"\n'
             "images.A: differs from a only in case, and the two would share a folder where case is ignored",
         ),
         # Architectures.
+        (
+            f"[images.ubuntu-24.§04.x86_64]\n{PINNED}",
+            'images.ubuntu-24.04: quote the name: [images."ubuntu-24.04".ARCH]; a dot begins another table',
+        ),
+        (
+            f"[images.a-1.§2.3.x86_64]\n{PINNED}",
+            'images.a-1.2: quote the name: [images."a-1.2.3".ARCH]; a dot begins another table',
+        ),
         (f"[images.a.§amd64]\n{PINNED}", "images.a.amd64: unknown architecture; write x86_64"),
         (f"[images.a.§arm64]\n{PINNED}", "images.a.arm64: unknown architecture; write aarch64"),
         (f"[images.a.§X86_64]\n{PINNED}", "images.a.X86_64: unknown architecture; write x86_64"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -115,3 +116,20 @@ class TestFailures:
         before = out.getvalue()
         reporter.complete_run()
         assert out.getvalue() == before
+
+
+def test_several_images_are_summed_up(project: Project) -> None:
+    for name in "abc":
+        project.declare(name, disk(name))
+    assert "images:" not in project.ok("raw:a")
+    (project.upstream / "c.img").unlink()
+    out = project.doit("run", "-c", "raw:a", "raw:b", "raw:c").out
+    assert re.search(r"^3 images: 3 made, 1 current, \d+ failed, in \d.* s$", out, re.MULTILINE), out
+
+
+def test_nothing_internal_is_named(project: Project) -> None:
+    project.follow("a", "https://example.org/a.img", (project.upstream / "SUMS").as_uri())
+    result = project.doit("raw:a")
+    assert result.status == 1
+    assert "SUMS" in result.out
+    assert "_sums" not in result.out + result.err

@@ -12,6 +12,8 @@ from doit.exceptions import InvalidCommand
 from recipes.graph.missing import undeclared
 from recipes.kinds import KINDS
 from recipes.project import inventory
+from recipes.project.inventory import COMMAND_LINE
+from recipes.settings import IMAGES
 from recipes.units import format_duration, format_size
 from recipes.wording import meant
 
@@ -20,6 +22,10 @@ from .command import JSON, CacheCommand, aligned, show
 if TYPE_CHECKING:
     from recipes.project.inventory import Row, Totals
     from recipes.project.workspace import Workspace
+
+
+#: Artifacts that are missing, and named; of a catalogue's hundreds the number suffices.
+_NAMED = 6
 
 
 class Status(CacheCommand):
@@ -32,6 +38,9 @@ class Status(CacheCommand):
 States: current (made from what upstream serves), stale (made from something else), changed (not as its receipt
 recorded it), partial (a download that was begun), missing (asked for and not there). What upstream serves is known as
 of the last time that its list was asked for; status asks nobody.
+
+Kept is what somebody asks for: you, who named it on a command line, this images.toml, or that of another project that
+has the same cache.
 
 Of clones it shows how many of them are still there, what they share with the artifact, and what that saves against a
 conversion for each; "?" where the file system does not tell. A clone that was moved is not known any more.
@@ -75,10 +84,13 @@ def _status_json(space: Workspace, found: list[Row], totals: Totals) -> str:
 
 
 def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
-    table: list[tuple[str, ...]] = [("IMAGE", "ARCH", "ARTIFACT", "STATE", "SIZE", "ON DISK", "AGE")]
+    table: list[tuple[str, ...]] = [("IMAGE", "ARCH", "ARTIFACT", "STATE", "SIZE", "ON DISK", "AGE", "KEPT FOR")]
     if totals.clones:
         table[0] += ("CLONES", "SHARED", "SAVED")
+    missing = [row for row in found if row.state == "missing"]
     for row in found:
+        if row.state == "missing":
+            continue
         clones = (str(len(row.clones)), _known(row.shared), _known(row.saved)) if row.clones else ("", "", "")
         table.append(
             (
@@ -88,12 +100,16 @@ def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
                 row.state if row.declared else "not declared",
                 format_size(row.size) if row.size is not None else "",
                 format_size(row.allocated) if row.allocated is not None else "",
-                _age(row.receipt.made) if row.receipt and row.state != "missing" else "",
+                _age(row.receipt.made) if row.receipt else "",
+                _askers(space, row),
                 *(clones if totals.clones else ()),
             )
         )
-    lines = aligned(table, right={4, 5, 6, 7, 8, 9})
-    lines.append("")
+    lines = [*aligned(table, right={4, 5, 6, 8, 9, 10}), ""] if len(table) > 1 else []
+    if missing:
+        names = [f"{row.kind}:{row.image}" for row in missing]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"missing: {', '.join(names[:_NAMED])}{more}; `larder plan` says what they would take")
     artifacts = "1 artifact" if totals.artifacts == 1 else f"{totals.artifacts} artifacts"
     summary = f"{artifacts}, {format_size(totals.allocated)} on disk in {space.session.store.root}"
     if totals.holes:
@@ -104,6 +120,14 @@ def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
     if outdated := dict.fromkeys(row.image for row in found if row.outdated):
         lines.append(f"upstream has newer than is pinned, `larder update` re-pins: {', '.join(outdated)}")
     return "\n".join(lines)
+
+
+def _askers(space: Workspace, row: Row) -> str:
+    """Return for whom an artifact is kept: you, this images.toml, or another one by its folder."""
+    own = str(space.settings.images)
+    words = ["you" if each == COMMAND_LINE else each for each in row.asked_by]
+    words = [space.settings.images.name if each == own else each.removesuffix(f"/{IMAGES}") for each in words]
+    return ", ".join(words)
 
 
 def _known(size: int | None) -> str:

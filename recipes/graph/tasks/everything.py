@@ -53,7 +53,6 @@ def load(here: Path) -> dict[str, Any]:
         ],
         "par_type": "thread",
         "reporter": Reporter,
-        "subtasks": True,
         "verbosity": 2,
     }
     # task_fetch, task_content, task_raw and so on: one for each kind of artifact in recipes/kinds.py.

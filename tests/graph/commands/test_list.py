@@ -20,6 +20,30 @@ def test_all_that_can_be_made(bare: Project) -> None:
     assert not list(bare.cache.glob("images/*/*/*.raw")), "nothing is made"
 
 
+def test_a_row_for_each_image(bare: Project) -> None:
+    bare.declare("b", disk("b"), title="A disk")
+    arm = '[images.c.aarch64]\nurl = "https://example.org/c.img"\ndigest = "sha256:' + "0" * 64 + '"\n'
+    bare.write(arm)
+    bare.larder_ok("raw:b", "fetch:b")
+    rows = [line.split("  ") for line in bare.larder_ok("list").splitlines()]
+    found = {row[0]: [cell.strip() for cell in row[1:] if cell.strip()] for row in rows}
+    assert found == {
+        "NAME": ["ARCHITECTURES", "CACHED", "TITLE"],
+        "c": ["aarch64"],
+        "a": ["x86_64"],
+        "b": ["x86_64", "fetch raw", "A disk"],
+    }
+    assert "fetch content raw" in bare.larder_ok("list", "-v")
+
+
+def test_tasks_of_ones_own(project: Project) -> None:
+    project.declare("a", disk("a"))
+    with (project.folder / "dodo.py").open("a") as file:
+        file.write('\n\ndef task_mine():\n    """What I make."""\n    return {"actions": ["true"]}\n')
+    assert project.ok("list").endswith("\n\nTasks of dodo.py\n  mine  What I make.\n")
+    assert "raw:a" in project.ok("list", "raw")
+
+
 def test_nobody_need_read_it_to_its_end(bare: Project) -> None:
     for number in range(60):
         bare.declared[f"i{number}"] = bare.declared["a"]

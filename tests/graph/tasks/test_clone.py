@@ -206,7 +206,7 @@ class TestClones:
 
     def test_is_listed_and_explained(self, project: Project) -> None:
         project.declare("a", disk("a"), title="An image")
-        assert "clone:a" in project.ok("list")
+        assert "clone:a" in project.ok("list", "--all")
         text = project.ok("help", "clone:a")
         for option in ("--to", "--format", "--size", "--mode", "--force"):
             assert option in text

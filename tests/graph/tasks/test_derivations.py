@@ -236,7 +236,7 @@ def test_failures_do_not_stop_others_with_continue(project: Project) -> None:
 class TestWhatADoitUserExpects:
     def test_list(self, project: Project) -> None:
         project.declare("a", disk("a"), title="An image")
-        out = project.ok("list")
+        out = project.ok("list", "--all")
         assert "raw:a" in out
         assert "An image as a sparse RAW disk" in out
         assert "raw:a" in project.ok("list", "--all", "--quiet")

@@ -133,7 +133,7 @@ def test_patterns_do_not_push(project: Project) -> None:
 
 def test_without_a_registry(project: Project) -> None:
     project.declare("one", disk("one"))
-    assert "push" not in project.ok("list")
+    assert "push" not in project.ok("list", "--all")
     for word in ("push", "push:one", "pull:one"):
         result = project.doit(word)
         assert result.status == 3

@@ -84,8 +84,7 @@ def layer(manifest: Manifest, disktype: str, where: str) -> Descriptor:
     found: Sequence[Descriptor]
     kubevirt = [each for each in layers if each.media_type.startswith(_KUBEVIRT)]
     if kubevirt:
-        named = [each for each in kubevirt if disktype and each.annotations.get(_DISK_NAME) == disktype]
-        found = named or kubevirt
+        found = [each for each in kubevirt if disktype in ("", each.annotations.get(_DISK_NAME))]
     elif manifest.artifact_type.startswith(_DISKIMAGE):
         # Its readers take the first layer, and no more.
         found = layers[:1]

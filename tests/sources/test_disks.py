@@ -138,6 +138,8 @@ class TestLayer:
         with pytest.raises(UnsupportedFeature, match="found root, data") as caught:
             disk_of(found)
         assert caught.value.hint == "declare the disk's name as disktype"
+        with pytest.raises(UnsupportedFeature, match="found root, data"):
+            disk_of(found, "swap")
 
     def test_nothing(self) -> None:
         with pytest.raises(UnsupportedFeature, match="found nothing at all"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from recipes.cache import store
 from recipes.model import Artifact
+from recipes.reference import serves_by_digest
 
 from .recipe import Made, Recipe
 
@@ -14,15 +15,27 @@ if TYPE_CHECKING:
 
 
 def make(work: Work) -> Made:
-    """Undo gzip, xz, bzip2 or zstd; an uncompressed wrapper gets a second name instead of a copy."""
+    """Undo gzip, xz, bzip2 or zstd; an uncompressed wrapper gets a second name instead of a copy.
+
+    Of a container image it is the file that is the disk.
+    """
     from recipes.formats.codec import compression
+    from recipes.formats.io import digests
     from recipes.formats.io.bounds import content_limit
+    from recipes.formats.oci import disk_file
     from recipes.formats.wrapper import unwrap
 
     from . import ahead
 
     path, receipt = work.input()
     wrapper = receipt.wrapper
+    if work.image.kind == "disk" and serves_by_digest(work.identity.urls[0]) and disk_file.is_archive(path):
+        context, name = work.context("content"), work.image.source.disktype
+        disk_file.extract(path, work.temporary, context, arch=work.image.arch, name=name)
+        digest = digests.of_file(work.temporary, "sha256")
+        with work.temporary.open("rb") as file:
+            content = unwrap.describe(file.fileno(), work.temporary.stat().st_size, digest)
+        return Made(work.temporary, Artifact(digest=digest), content)
     if compression.probe_codec(path) is None:
         with path.open("rb") as file:
             content = unwrap.describe(file.fileno(), wrapper.size, wrapper.digest)

@@ -23,7 +23,7 @@ def make(work: Work) -> Made:
 
     That of an image from a registry, or from a layout in a folder, is an archive of its blobs. It is the same for the
     same manifest, and its own digest is known only once it is there. A disk from a registry is the
-    blob that is the disk.
+    blob that is the disk, but for one that is a file in a container image.
     """
     from recipes.sources import disk_fetch, download, oci_fetch
     from recipes.sources.access import Access
@@ -34,8 +34,8 @@ def make(work: Work) -> Made:
     label = f"fetch:{image.name}"
     if image.kind == "disk" and serves_by_digest(urls[0]):
         wanted = disk_fetch.Wanted(identity.digest, image.arch, image.source.disktype)
-        served, blob = disk_fetch.pull(urls, part, access, wanted, label, work.arrival)
-        return Made(part, Artifact(size=blob.size, digest=blob.digest), served=Served(served))
+        pulled = disk_fetch.pull(urls, part, access, wanted, label, work.arrival)
+        return Made(part, Artifact(size=pulled.size, digest=pulled.digest), served=Served(pulled.served))
     if serves_by_digest(urls[0]):
         pulled = oci_fetch.pull(
             urls,

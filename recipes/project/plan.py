@@ -302,7 +302,7 @@ def _look_into_registry(space: Workspace, row: Row, urls: tuple[str, ...]) -> No
     if image.kind == "disk":
         wanted = disk_fetch.Wanted(identity.digest, image.arch, image.source.disktype)
         access = Access({}, space.settings.offline, progress=SILENCE)
-        row.wrapper_size = disk_fetch.find(urls, access, wanted, image.name).size
+        row.wrapper_size = disk_fetch.size(urls, access, wanted, image.name)
         return
     archive = oci_fetch.outline(
         urls, digest=identity.digest, arch=image.arch, label=image.name, offline=space.settings.offline

@@ -1,16 +1,21 @@
-"""A disk from a registry: the blob that `disks` finds, resumed and verified as any download is."""
+"""A disk from a registry: the blob that `disks` finds, or the archive of a container image that has it as a file.
+
+Either is resumed and verified as any download is.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from recipes.errors import CorruptImage, FetchError, ImageError
+from recipes.errors import FetchError, ImageError
 from recipes.formats.io.context import Context
 from recipes.reference import Reference
 
-from . import disks, manifests
+from . import disks, manifests, oci_fetch
 from .download import receive
 from .manifests import Manifest
+from .oci_fetch import Pulled
+from .oci_outline import Outline
 from .part import Part
 from .registry import Registry, reference
 from .retry import first_of, once
@@ -40,10 +45,11 @@ class Wanted(NamedTuple):
     disktype: str
 
 
-def find(urls: Sequence[str], access: Access, wanted: Wanted, label: str) -> Descriptor:
-    """Return the blob that `pull` would download; each of `urls` is asked once. The errors are those of `pull`."""
+def size(urls: Sequence[str], access: Access, wanted: Wanted, label: str) -> int:
+    """Return the bytes that `pull` would leave; each of `urls` is asked once. The errors are those of `pull`."""
     with Registry(offline=access.offline) as registry:
-        return _Search(registry, _places(urls, access), Context(access.progress, label), patient=False).run(wanted)
+        found = _Search(registry, _places(urls, access), Context(access.progress, label), patient=False).run(wanted)
+    return found.archive.size if found.blob is None else found.blob.size
 
 
 def pull(
@@ -53,8 +59,8 @@ def pull(
     wanted: Wanted,
     label: str,
     arrival: Arrival | None = None,
-) -> tuple[str, Descriptor]:
-    """Download the disk in the repositories `urls`, or their mirrors, to `part`; return what served it, and its blob.
+) -> Pulled:
+    """Download the disk in the repositories `urls`, or their mirrors, to `part`.
 
     All bytes are verified, from the digest that is wanted downwards. The rest is as for `download.download`; a document
     that has no such disk is an UnsupportedFeature.
@@ -62,17 +68,28 @@ def pull(
     places, context = _places(urls, access), Context(access.progress, label)
     with Registry(offline=access.offline) as registry:
         search = _Search(registry, places, context, patient=True)
-        blob = search.run(wanted)
+        digest, _, blob = search.run(wanted)
+        if blob is None:
+            return oci_fetch.pull(urls, part, access, digest=digest, arch=wanted.arch, label=label)
         # One that did not serve the manifest is not asked for the blob first, which takes its time to fail.
         ordered = [search.served, *(each for each in places if each != search.served)]
         pinned = [str(Reference.parse(each).pinned(blob.digest)) for each in ordered]
         with Part(part, blob.digest, arrival) as kept, context.meter(blob.size) as meter:
             served = receive(registry, kept, pinned, context, size=blob.size, meter=meter)
-    return served, blob
+    return Pulled(served, blob.digest, blob.size)
 
 
 def _places(urls: Sequence[str], access: Access) -> list[str]:
     return [str(reference(url)) for url in with_mirrors(urls, access.mirrors)]
+
+
+class _Found(NamedTuple):
+    #: Of the manifest.
+    digest: Digest
+    #: What a container image becomes.
+    archive: Outline
+    #: The disk; None for a container image.
+    blob: Descriptor | None
 
 
 class _Search:
@@ -86,19 +103,17 @@ class _Search:
         #: The url that served the last document.
         self.served = places[0]
 
-    def run(self, wanted: Wanted) -> Descriptor:
+    def run(self, wanted: Wanted) -> _Found:
         where = f"{self._context.label}: {self._places[0]}"
         digest = wanted.digest
         for _ in range(_MAX_DOCUMENTS):
             try:
-                document = manifests.parse(self._get(digest))
+                data = self._get(digest)
+                document = manifests.parse(data)
             except ImageError as error:
                 raise disks.explained(error, f"{where}: {digest}") from error
             if isinstance(document, Manifest):
-                blob = disks.layer(document, wanted.disktype, where)
-                if not blob.size:
-                    raise CorruptImage(f"{where}: {blob.digest}: expected a disk, found no bytes")
-                return blob
+                return _Found(digest, Outline.of(document, data), disks.layer(document, wanted.disktype, where))
             digest = disks.candidates(document, wanted.arch, wanted.disktype, where)[0].digest
         raise FetchError(f"{where}: more than {_MAX_DOCUMENTS} indexes within one another")
 

@@ -3,7 +3,7 @@
 podman's machine images (pkg/machine/ocipull: ``disktype`` annotations, architectures as the kernel calls them), Fedora
 CoreOS' (``artifactType application/vnd.diskimage.TYPE``, where ``platform.os`` is what the disk is for), KubeVirt's
 ``vnd.kubevirt.disk`` layers (enhancement 256), artifacts with one layer as oras makes them, and larder's own, which are
-podman's too. Pure, no I/O.
+podman's too. A container image is KubeVirt's containerDisk, whose disk is a file in its layers. Pure, no I/O.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ def candidates(index: Index, arch: Arch, disktype: str, where: str) -> tuple[Des
     raise UnsupportedFeature(f"{where}: there is no disk for {Platform.of(arch)}{wanted}, only {there}")
 
 
-def layer(manifest: Manifest, disktype: str, where: str) -> Descriptor:
+def layer(manifest: Manifest, disktype: str, where: str) -> Descriptor | None:
     """Return the layer of `manifest` that is the disk; `disktype` may name one of several KubeVirt disks.
+
+    None for a container image, which may have the disk as a file.
 
     Raise UnsupportedFeature where it has none, or several and nothing says which.
     """
@@ -77,10 +79,7 @@ def layer(manifest: Manifest, disktype: str, where: str) -> Descriptor:
     if any(each.startswith(_TART) for each in types):
         raise UnsupportedFeature(f"{where}: tart's pieces of a disk are not read")
     if manifest.config.media_type in CONFIGS:
-        raise UnsupportedFeature(
-            f"{where}: is a container image, and no disk by itself",
-            hint='declare kind = "oci" for what is in it; disks that are files in a container image are not read',
-        )
+        return None
     found: Sequence[Descriptor]
     kubevirt = [each for each in layers if each.media_type.startswith(_KUBEVIRT)]
     if kubevirt:

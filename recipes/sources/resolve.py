@@ -56,11 +56,14 @@ def _named(source: Source, arch: Arch, named: Named) -> Identity:
 def _disk(image: Image, named: Named) -> Identity:
     from .disks import chosen, layer
     from .manifests import Manifest
+    from .oci_outline import Outline
 
     source = image.source
     found = chosen(named, image.arch, source.disktype, source.urls[0])
     if isinstance(found, Manifest):
-        return Identity(_pinned(source.urls, named.digest), named.digest, layer(found, source.disktype, "").size)
+        blob = layer(found, source.disktype, source.urls[0])
+        size = Outline.of(found, named.data).size if blob is None else blob.size
+        return Identity(_pinned(source.urls, named.digest), named.digest, size)
     # That of the index would be another one whenever a disk for somebody else is replaced.
     return Identity(_pinned(source.urls, found.digest), found.digest)
 

@@ -10,7 +10,7 @@ import pytest
 from recipes.errors import DigestMismatch, FetchError, ImageError, OfflineError, UnsupportedFeature
 from recipes.model import Digest
 from recipes.sources.access import Access
-from recipes.sources.disk_fetch import Wanted, find, pull
+from recipes.sources.disk_fetch import Wanted, pull, size
 from tests.kit.registries import Document, Fake, index, sha256
 from tests.kit.registry_disks import artifact, listing
 from tests.kit.servers import Exchange, Server, misbehaving
@@ -53,11 +53,11 @@ def access(*, offline: bool = False) -> Access:
 
 def test_it_is_found_and_downloaded(tmp_path: Path) -> None:
     with misbehaving(holding(INDEX, DISK, OTHER)) as server:
-        blob = find([thing(server)], access(), wanted(), "thing")
-        assert (str(blob.digest), blob.size) == (BLOB, len(DATA))
+        assert size([thing(server)], access(), wanted(), "thing") == len(DATA)
         assert not any("/blobs/" in seen.path for seen in server.seen)
-        served, blob = pull([thing(server)], tmp_path / "part", access(), wanted(), "thing")
-    assert served == f"{thing(server).removesuffix(':ignored')}@{BLOB}"
+        pulled = pull([thing(server)], tmp_path / "part", access(), wanted(), "thing")
+    assert pulled.served == f"{thing(server).removesuffix(':ignored')}@{BLOB}"
+    assert (str(pulled.digest), pulled.size) == (BLOB, len(DATA))
     assert (tmp_path / "part").read_bytes() == DATA
 
 
@@ -107,8 +107,8 @@ def test_a_cut_blob_is_refused(tmp_path: Path) -> None:
 
 def test_one_that_lacks_it_is_passed_over(tmp_path: Path) -> None:
     with misbehaving(holding()) as empty, misbehaving(holding(INDEX, DISK)) as server:
-        served, _ = pull([thing(empty), thing(server)], tmp_path / "part", access(), wanted(), "thing")
-    assert str(server.port) in served
+        pulled = pull([thing(empty), thing(server)], tmp_path / "part", access(), wanted(), "thing")
+    assert str(server.port) in pulled.served
 
 
 def test_offline(tmp_path: Path) -> None:
@@ -128,13 +128,13 @@ def test_indexes_have_an_end() -> None:
         misbehaving(holding(DISK, *documents)) as server,
         pytest.raises(FetchError, match="more than 16 indexes within one another"),
     ):
-        find([thing(server)], access(), wanted(below), "thing")
+        size([thing(server)], access(), wanted(below), "thing")
 
 
 def test_what_is_no_disk_is_named() -> None:
     broken = Document(b'{"schemaVersion": 1}', DISK.media_type)
     with misbehaving(holding(broken, INDEX)) as server:
         with pytest.raises(ImageError, match=rf"thing: oci://.*{broken.digest}: the manifest is of docker's schema 1"):
-            find([thing(server)], access(), wanted(broken), "thing")
+            size([thing(server)], access(), wanted(broken), "thing")
         with pytest.raises(UnsupportedFeature, match="no disk for linux/amd64 with disktype 'vmdk', only"):
-            find([thing(server)], access(), wanted(disktype="vmdk"), "thing")
+            size([thing(server)], access(), wanted(disktype="vmdk"), "thing")

@@ -11,7 +11,7 @@ import requests
 import zstandard
 
 from tests.kit.oracles import need
-from tests.kit.registries import Document, write_layout
+from tests.kit.registries import Document, image, layer, write_layout
 from tests.kit.registry_disks import artifact, listing
 from tests.kit.servers import docker_registry
 
@@ -97,7 +97,16 @@ def declare(project: Project, url: str, **more: Any) -> None:
     project.write()
 
 
-@pytest.mark.parametrize("shape", [podman, coreos, kubevirt, oras])
+def container(folder: Path) -> tuple[Document, ...]:
+    """Return a containerDisk in two layers, of which the upper one takes another disk away."""
+    lower, upper = (
+        layer({"disk/old.img": OTHER, "other": b"x"}),
+        layer({"disk/.wh.old.img": b"", "disk/a": qcow2(folder)}),
+    )
+    return (image(lower, upper),)
+
+
+@pytest.mark.parametrize("shape", [podman, coreos, kubevirt, oras, container])
 def test_as_others_put_them(ours: Project, tmp_path: Path, shape: Any) -> None:
     document, *below = shape(tmp_path)
     write_layout(tmp_path / "layout", document, *below)

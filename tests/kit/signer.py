@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 #: A text whose blanks, dashes and line ends a clear signature changes.
 LIST = b"hello  list\n- dashed \nFrom here\n\nlast line\n"
-#: Keys are made, and most documents signed, on this day.
-THEN = "20240101T000000"
+#: Keys are made, and most documents signed, on this day. The clock stands still (!): it would go on from here with each
+#: call, and a key that took a second to make would be from the future when it signs.
+THEN = "20240101T000000!"
 
 
 class Signer:

@@ -264,7 +264,7 @@ def test_keys_that_sequoia_cannot_use(signer: Signer, name: str, monkeypatch: py
 def test_a_renewed_key_signs_again(signer: Signer, backend: str) -> None:
     with home() as other:
         other.gpg("--import", data=signer.gpg("--export-secret-keys", "renewed@example.org"))
-        other.gpg("--quick-set-expire", other.fingerprints("renewed")[0], "0")
+        other.gpg("--quick-set-expire", other.fingerprints("renewed")[0], "0", when="20240501T000000")
         later = ("--local-user", "renewed@example.org", "--detach-sign")
         signature, keyring = other.gpg(*later, data=LIST, when="20240601T000000"), other.export("renewed")
     assert verify(LIST, signature, signer.export("renewed") + keyring, what="SHA256SUMS") == LIST

@@ -14,10 +14,11 @@ from recipes.declare.declaration import loads
 from recipes.errors import LarderError, StoreError
 from recipes.kinds import KINDS
 from recipes.model import Artifact, BlockHash, Content, Digest, Identity, Wrapper
-from recipes.sources import checksums
+from recipes.sources import checksums, disks
 from recipes.sources.manifests import Named
 from tests.kit.oci_images import AMD64, ARM64, Layout, tar
 from tests.kit.oci_images import file as tar_file
+from tests.kit.registry_disks import artifact, listing
 
 from .mutate import damage_document, damage_text
 from .target import Target
@@ -66,6 +67,24 @@ def _manifest_seeds(_: Path) -> list[bytes]:
 
 def _read_manifest(path: Path, _: Path) -> None:
     Named.parse(path.read_bytes()).digest_for("x86_64", "oci://example.org/a:1")
+
+
+def _disk_seeds(_: Path) -> list[bytes]:
+    """Return an index of podman's disks and one of CoreOS', and manifests as oras and KubeVirt have them."""
+    one = artifact(b"a", titles=("a.raw.zst",))
+    podman, coreos = ([one.descriptor({"os": os, "architecture": "x86_64"})] * 2 for os in ("linux", "qemu"))
+    return [
+        listing(
+            *({**each, "annotations": {"disktype": kind}} for each, kind in zip(podman, ("raw", "tar"), strict=True))
+        ).data,
+        listing(*({**each, "artifactType": "application/vnd.diskimage.qcow2"} for each in coreos)).data,
+        one.data,
+        artifact(b"a", names=("a",), types=("application/vnd.kubevirt.disk.raw+zstd",)).data,
+    ]
+
+
+def _read_disk(path: Path, _: Path) -> None:
+    disks.chosen(Named.parse(path.read_bytes()), "x86_64", "", "oci://example.org/a:1")
 
 
 def _toml_seeds(_: Path) -> list[bytes]:
@@ -125,6 +144,7 @@ def _read_receipt(path: Path, _: Path) -> None:
 TARGETS = (
     Target("checksums", _list_seeds, _damage_list, _read_list),
     Target("manifests", _manifest_seeds, damage_document, _read_manifest),
+    Target("registry-disks", _disk_seeds, damage_document, _read_disk),
     Target("images.toml", _toml_seeds, damage_text, _read_toml),
     Target("receipts", _receipt_seeds, damage_document, _read_receipt),
 )

@@ -185,6 +185,17 @@ def _declare_hyperv(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_hyperv)
 
 
+def _declare_qcow2(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.add_argument(
+        "--compression",
+        choices=("zstd", "zlib"),
+        default="zstd",
+        help="of the clusters; zlib is for readers from before QEMU 5.1 (default: %(default)s)",
+    )
+    parser.set_defaults(run=_qcow2)
+
+
 def _declare_ext4(parser: argparse.ArgumentParser) -> None:
     _declare_tree(parser)
     parser.add_argument(
@@ -235,6 +246,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
     "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
     "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
+    "qcow2": ("a QCOW2 with compressed clusters, of a disk image", _declare_qcow2),
     "vhd": ("a fixed VHD for Azure, of a disk image", _declare_vhd),
     "hyperv": ("a dynamic VHDX of the whole disk for Hyper-V, of a disk image", _declare_hyperv),
     "ext4": (f"{_ROOT}, as a bare ext4 for microVMs", _declare_ext4),
@@ -355,6 +367,23 @@ def _hyperv(options: argparse.Namespace) -> str:
     return _step(options, "hyperv", make)
 
 
+def _qcow2(options: argparse.Namespace) -> str:
+    from .formats.disk import to_raw as disk
+    from .formats.disk.qcow2.compress import write_compressed
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        context = _context(options, draft, progress)
+        raw = draft.with_name(f"{draft.name}.raw")
+        try:
+            disk.to_raw(options.source, raw, context, blkhash=False)
+            write_compressed(raw, draft, options.compression, context)
+        finally:
+            raw.unlink(missing_ok=True)
+        return {}
+
+    return _step(options, "qcow2", make)
+
+
 def _ext4(options: argparse.Namespace) -> str:
     from .formats import microvm
 
@@ -445,7 +474,8 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
         document = {
             "larder": SCHEMA_VERSION,
             "kind": kind,
-            "recipe": RECIPES[kind].name,
+            # What is made by this step alone, and is no kind of the cache, has none.
+            **({"recipe": RECIPES[kind].name} if kind in RECIPES else {}),
             "content": made.get("content"),
             "artifact": plain(artifact),
             "durations": {kind: seconds},

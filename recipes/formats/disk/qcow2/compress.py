@@ -1,0 +1,228 @@
+"""A RAW disk as a QCOW2 with compressed clusters; the same bytes for any number of threads.
+
+Specification: QEMU, docs/interop/qcow2.txt. Layout: header; compressed clusters, packed by the byte, in the guest's
+order; clusters that compression does not make smaller; L2 tables; L1 table; refcount blocks; refcount table.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from array import array
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Literal
+
+from recipes.errors import ImageError, LimitExceeded
+from recipes.formats.codec import libzstd
+from recipes.formats.io.sparse import SECTOR, SparseFile, data_chunks, data_units, removed_on_error
+
+from .header import MAGIC, MAX_L1, V2, V3, Fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from recipes.formats.io.context import Context
+
+Compression = Literal["zlib", "zstd"]
+
+_BITS = 16
+_CLUSTER = 1 << _BITS
+#: Entries of an L2 table and of the refcount table; counts of a refcount block.
+_ENTRIES, _COUNTS = _CLUSTER // 8, _CLUSTER // 2
+_COPIED, _COMPRESSED = 1 << 63, 1 << 62
+#: Of a compressed cluster's L2 entry: the place is below this bit, the number of further sectors above.
+_SECTORS_AT = 62 - (_BITS - 8)
+_ZLIB_LEVEL, _ZSTD_LEVEL = 3, 3
+#: "Compressed Clusters Descriptor": no reader needs a window of more than 4 KiB. libdeflate always uses 32 KiB.
+_WINDOW_BITS = -12
+_INCOMPATIBLE_COMPRESSION = 1 << 3
+_TAIL = struct.Struct(">B7x")
+_ZERO = bytes(_CLUSTER)
+
+#: A guest cluster, and its compressed bytes, None where they are not fewer.
+_Found = list[tuple[int, "bytes | None"]]
+
+
+def write_compressed(raw: Path, path: Path, compression: Compression, context: Context) -> None:
+    """Write the RAW disk at `raw` to a QCOW2 at `path`, which must not exist.
+
+    The disk is padded to whole sectors. The meter is told the bytes of data. After an error nothing is at `path`.
+    Errors: `LimitExceeded` for more than QEMU opens, `ImageError` for a file that is cut meanwhile; `NoSpace`.
+    """
+    with raw.open("rb", buffering=0) as source:
+        fd = source.fileno()
+        held = os.fstat(fd).st_size
+        size = -(-held // SECTOR) * SECTOR
+        if -(-size // (_ENTRIES * _CLUSTER)) * 8 > MAX_L1:
+            raise LimitExceeded(f"{raw}: a QCOW2 disk has {MAX_L1 // 8 * _ENTRIES * _CLUSTER} bytes at most")
+
+        def read(start: int, stop: int) -> bytes:
+            data = os.pread(fd, stop - start, start)
+            if len(data) != stop - start:
+                raise ImageError(f"{raw}: the file was cut while it was being read")
+            return data
+
+        pack = _packer(compression)
+
+        def encode(start: int, stop: int) -> tuple[_Found, int]:
+            data, found = read(start, stop), []
+            for at in range(0, len(data), _CLUSTER):
+                piece = data[at : at + _CLUSTER].ljust(_CLUSTER, b"\0")
+                if piece != _ZERO:
+                    packed = pack(piece)
+                    found.append(((start + at) >> _BITS, packed if len(packed) < _CLUSTER else None))
+            return found, stop - start
+
+        with (
+            removed_on_error(path),
+            SparseFile(path, durable=context.durable) as file,
+            context.meter(sum(stop - start for start, stop in data_units(fd, held, _CLUSTER))) as meter,
+        ):
+            image = _Image(file)
+            plain: list[int] = []
+            for found, length in _ahead(encode, data_chunks(fd, held, _CLUSTER), context.jobs):
+                image.add_compressed(found)
+                plain += [cluster for cluster, packed in found if packed is None]
+                meter.advance(length)
+            image.align()
+            for cluster in plain:
+                start = cluster << _BITS
+                image.add_plain(cluster, read(start, min(start + _CLUSTER, held)))
+            image.finish(size, compression)
+
+
+def _packer(compression: Compression) -> Callable[[bytes], bytes]:
+    """Return the function from a cluster to its compressed bytes; threads may share it."""
+    if compression == "zstd":
+        compress = libzstd.backend().compress
+        return lambda data: compress(data, _ZSTD_LEVEL)
+    from isal.isal_zlib import DEFLATED, compressobj
+
+    def deflate(data: bytes) -> bytes:
+        stream = compressobj(_ZLIB_LEVEL, DEFLATED, _WINDOW_BITS)
+        return stream.compress(data) + stream.flush()
+
+    return deflate
+
+
+def _ahead(
+    encode: Callable[[int, int], tuple[_Found, int]], chunks: Iterator[tuple[int, int]], jobs: int
+) -> Iterator[tuple[_Found, int]]:
+    """Yield what `encode` makes of each chunk, in order; at most four results a thread wait."""
+    waiting: deque[Future[tuple[_Found, int]]] = deque()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for start, stop in chunks:
+                waiting.append(pool.submit(encode, start, stop))
+                if len(waiting) > 4 * jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Image:
+    """The file, as far as it is written. Only L2 tables with data take memory."""
+
+    def __init__(self, file: SparseFile) -> None:
+        self._file = file
+        self._tables: dict[int, array[int]] = {}
+        #: Of what is written; the first cluster is the header's.
+        self._end = _CLUSTER
+
+    def _map(self, cluster: int, entry: int) -> None:
+        table = self._tables.setdefault(cluster // _ENTRIES, array("Q"))
+        if not table:
+            table.frombytes(_ZERO)
+        table[cluster % _ENTRIES] = entry
+
+    def _append(self, data: bytes) -> int:
+        """Write `data`, and zeros up to a whole cluster; return where."""
+        at = self._end
+        self._file.pwrite(data, at)
+        self._end += -(-len(data) // _CLUSTER) * _CLUSTER
+        return at
+
+    def add_compressed(self, found: _Found) -> None:
+        """Write the compressed ones among the clusters `found`."""
+        begin, pieces = self._end, []
+        for cluster, packed in found:
+            if packed is not None:
+                sectors = (self._end % SECTOR + len(packed) - 1) // SECTOR
+                self._map(cluster, _COMPRESSED | sectors << _SECTORS_AT | self._end)
+                pieces.append(packed)
+                self._end += len(packed)
+        self._file.pwrite(b"".join(pieces), begin)
+
+    def align(self) -> None:
+        """Go on at a whole cluster."""
+        self._end = -(-self._end // _CLUSTER) * _CLUSTER
+
+    def add_plain(self, cluster: int, data: bytes) -> None:
+        """Write a cluster as it is."""
+        self._map(cluster, _COPIED | self._append(data))
+
+    def _counts(self, total: int, blocks: int) -> array[int]:
+        """Return the refcount of each cluster: compressed ones share theirs."""
+        counts = array("H", [1]) * total + array("H", [0]) * (blocks * _COUNTS - total)
+        seen: dict[int, int] = {}
+        for table in self._tables.values():
+            for entry in table:
+                if entry & _COMPRESSED:
+                    at = entry & (1 << _SECTORS_AT) - 1
+                    sectors = entry >> _SECTORS_AT & (1 << _BITS - 8) - 1
+                    last = (at // SECTOR + sectors + 1) * SECTOR - 1
+                    for each in range(at >> _BITS, (last >> _BITS) + 1):
+                        seen[each] = seen.get(each, 0) + 1
+        for each, count in seen.items():
+            counts[each] = count
+        return counts
+
+    def finish(self, size: int, compression: Compression) -> None:
+        """Write the tables and the header of a disk of `size` bytes."""
+        length = -(-size // (_ENTRIES * _CLUSTER))
+        l1 = array("Q", [0]) * max(1, length)
+        for index in sorted(self._tables):
+            l1[index] = _COPIED | self._append(_big(self._tables[index]))
+        l1_at = self._append(_big(l1))
+        # The refcounts count themselves and their table too.
+        used, blocks, tables = self._end >> _BITS, 1, 1
+        while (total := used + blocks + tables) > blocks * _COUNTS:
+            blocks, tables = blocks + 1, -(-(blocks + 1) // _ENTRIES)
+        blocks_at = self._append(_big(self._counts(total, blocks)))
+        table_at = self._append(_big(array("Q", range(blocks_at, blocks_at + blocks * _CLUSTER, _CLUSTER))))
+        zstd = compression == "zstd"
+        fields = Fields(
+            magic=MAGIC,
+            version=3,
+            backing_file_offset=0,
+            backing_file_size=0,
+            cluster_bits=_BITS,
+            size=size,
+            crypt_method=0,
+            l1_size=len(l1),
+            l1_table_offset=l1_at,
+            refcount_table_offset=table_at,
+            refcount_table_clusters=tables,
+            nb_snapshots=0,
+            snapshots_offset=0,
+            incompatible=_INCOMPATIBLE_COMPRESSION if zstd else 0,
+            header_length=V2.size + V3.size + _TAIL.size,
+            compression_type=int(zstd),
+        )
+        header = V2.pack(*fields[:13]) + V3.pack(*fields[13:18]) + _TAIL.pack(fields.compression_type)
+        self._file.pwrite(header, 0)
+        self._file.finish(self._end)
+
+
+def _big(numbers: array[int]) -> bytes:
+    """Return `numbers` in big endian."""
+    if sys.byteorder == "little":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -196,6 +196,11 @@ def _declare_qcow2(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_qcow2)
 
 
+def _declare_vmdk(parser: argparse.ArgumentParser) -> None:
+    _declare_step(parser)
+    parser.set_defaults(run=_vmdk)
+
+
 def _declare_ext4(parser: argparse.ArgumentParser) -> None:
     _declare_tree(parser)
     parser.add_argument(
@@ -247,6 +252,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
     "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
     "qcow2": ("a QCOW2 with compressed clusters, of a disk image", _declare_qcow2),
+    "vmdk": ("a streamOptimized VMDK for vSphere and OVAs, of a disk image", _declare_vmdk),
     "vhd": ("a fixed VHD for Azure, of a disk image", _declare_vhd),
     "hyperv": ("a dynamic VHDX of the whole disk for Hyper-V, of a disk image", _declare_hyperv),
     "ext4": (f"{_ROOT}, as a bare ext4 for microVMs", _declare_ext4),
@@ -382,6 +388,24 @@ def _qcow2(options: argparse.Namespace) -> str:
         return {}
 
     return _step(options, "qcow2", make)
+
+
+def _vmdk(options: argparse.Namespace) -> str:
+    from .formats.disk import to_raw as disk
+    from .formats.disk.vmdk.write import write_stream
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        context = _context(options, draft, progress)
+        raw = draft.with_name(f"{draft.name}.raw")
+        try:
+            made = disk.to_raw(options.source, raw, context)
+            assert made.blkhash is not None, "it was asked for"
+            write_stream(raw, draft, context, identity=made.blkhash.hex.encode())
+        finally:
+            raw.unlink(missing_ok=True)
+        return {}
+
+    return _step(options, "vmdk", make)
 
 
 def _ext4(options: argparse.Namespace) -> str:

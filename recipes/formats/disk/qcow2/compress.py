@@ -10,19 +10,17 @@ import os
 import struct
 import sys
 from array import array
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from recipes.errors import ImageError, LimitExceeded
 from recipes.formats.codec import libzstd
+from recipes.formats.disk.ahead import encoded
 from recipes.formats.io.sparse import SECTOR, SparseFile, data_chunks, data_units, removed_on_error
 
 from .header import MAGIC, MAX_L1, V2, V3, Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable
     from pathlib import Path
 
     from recipes.formats.io.context import Context
@@ -84,7 +82,7 @@ def write_compressed(raw: Path, path: Path, compression: Compression, context: C
         ):
             image = _Image(file)
             plain: list[int] = []
-            for found, length in _ahead(encode, data_chunks(fd, held, _CLUSTER), context.jobs):
+            for found, length in encoded(encode, data_chunks(fd, held, _CLUSTER), context.jobs):
                 image.add_compressed(found)
                 plain += [cluster for cluster, packed in found if packed is None]
                 meter.advance(length)
@@ -107,23 +105,6 @@ def _packer(compression: Compression) -> Callable[[bytes], bytes]:
         return stream.compress(data) + stream.flush()
 
     return deflate
-
-
-def _ahead(
-    encode: Callable[[int, int], tuple[_Found, int]], chunks: Iterator[tuple[int, int]], jobs: int
-) -> Iterator[tuple[_Found, int]]:
-    """Yield what `encode` makes of each chunk, in order; at most four results a thread wait."""
-    waiting: deque[Future[tuple[_Found, int]]] = deque()
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for start, stop in chunks:
-                waiting.append(pool.submit(encode, start, stop))
-                if len(waiting) > 4 * jobs:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Image:

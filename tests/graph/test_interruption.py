@@ -180,7 +180,7 @@ def test_waiting_for_locks(project: Project, number: signal.Signals) -> None:
         with running(project, "run", "-n", "4", "raw") as process:
             out = process.stdout
             assert out is not None
-            until(lambda: "waiting for another process" in out.readline())
+            until(lambda: "waiting for " in out.readline())
             process.send_signal(number)
             status, err = ended(process)
     finally:

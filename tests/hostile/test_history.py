@@ -80,7 +80,10 @@ def test_an_external_data_file(source: Path) -> None:
     "data",
     [
         b'# Disk DescriptorFile\nversion=1\nCID=1\ncreateType="monolithicFlat"\nRW 2048 FLAT "/etc/passwd" 0\n',
-        b"KDMV" + struct.pack("<IIQQQQ", 1, 3, 2048, 128, 1, 20) + bytes(900),
+        (b"KDMV" + struct.pack("<IIQQQQIQQQB4sH", 1, 3, 2048, 128, 1, 20, 512, 0, 30, 128, 0, b"\n \r\n", 0)).ljust(
+            512, b"\0"
+        )
+        + b'createType="monolithicFlat"\nRW 2048 FLAT "/etc/shadow" 0\n'.ljust(20 * 512, b"\0"),
         b"QED\0" + bytes(1020),
         b"QFI\xfb\0\0\0\1" + bytes(1016),
         b"\0" * 0x40 + b"\x7f\x10\xda\xbe" + bytes(1020),

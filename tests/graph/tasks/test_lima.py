@@ -279,5 +279,5 @@ def test_clean(project: Project, upstream: Upstream, cache: Path) -> None:
 def test_it_is_listed(project: Project, upstream: Upstream) -> None:
     upstream.declare("a", qcow2("a")[0], title="An image")
     assert "lima:a" in project.ok("list", "-s", "--all")
-    assert "An image in Lima's download cache" in project.ok("list")
+    assert "An image in Lima's download cache" in project.ok("list", "--all")
     assert "--lima-cache" in project.ok("help", "lima:a")

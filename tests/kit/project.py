@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import forks
+from . import forks, schemas
 
 REPOSITORY = Path(__file__).parents[2]
 DOIT = Path(sys.executable).with_name("doit")
@@ -120,9 +120,11 @@ class Project:
     def doit(self, *arguments: str, **environ: str) -> Result:
         """Run `doit` in the project."""
         whole = {**self.environ, **environ}
-        if not self.prefix and forks.serves(whole):
-            return Result(*forks.run(["doit", *arguments], self.folder, whole, _TIMEOUT))
-        return self.real(*arguments, **environ)
+        if self.prefix or not forks.serves(whole):
+            return self.real(*arguments, **environ)
+        result = Result(*forks.run(["doit", *arguments], self.folder, whole, _TIMEOUT))
+        schemas.hold(arguments, result.out)
+        return result
 
     def real(self, *arguments: str, **environ: str) -> Result:
         """Run the real program, whose start is what a test is about."""
@@ -135,6 +137,7 @@ class Project:
             timeout=_TIMEOUT,
             check=False,
         )
+        schemas.hold(arguments, done.stdout)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def ok(self, *arguments: str, **environ: str) -> str:
@@ -147,12 +150,15 @@ class Project:
         """Run `larder`, in `folder` if it is given."""
         whole, folder = {**self.environ, **environ}, folder or self.folder
         if forks.serves(whole):
-            return Result(*forks.run(["larder", *words], folder, whole, _TIMEOUT))
-        program = [sys.executable, "-m", "recipes.graph.program"]
-        done = subprocess.run(
-            [*program, *words], cwd=folder, env=whole, capture_output=True, text=True, timeout=_TIMEOUT, check=False
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+            result = Result(*forks.run(["larder", *words], folder, whole, _TIMEOUT))
+        else:
+            program = [sys.executable, "-m", "recipes.graph.program"]
+            done = subprocess.run(
+                [*program, *words], cwd=folder, env=whole, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            )
+            result = Result(done.returncode, done.stdout, done.stderr)
+        schemas.hold(words, result.out)
+        return result
 
     def larder_ok(self, *words: str, folder: Path | None = None, **environ: str) -> str:
         """Run `larder`, which must succeed; return what it printed."""

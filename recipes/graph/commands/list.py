@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from doit.cmd_list import List as DoitList
+from doit.exceptions import InvalidCommand
 
 from recipes.console import tell
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.project import workspace
 
-from .command import aligned, end_with_reader
+from .command import JSON, aligned, end_with_reader
 from .spoken import Spoken
 
 if TYPE_CHECKING:
@@ -37,12 +39,13 @@ class List(Spoken, DoitList):  # type: ignore[misc]
     doc_usage = "[TASK ...]"
     doc_description = """A row for each image: its architectures, and what of it is cached for this machine.
 With --all, or the name of a kind, a line for each task."""
-    cmd_options = (*DoitList.cmd_options, _VERBOSE)
+    cmd_options = (*DoitList.cmd_options, _VERBOSE, JSON)
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Print the images, or the tasks."""
         end_with_reader()
         self._kinds: bool = params["kinds"]
+        self._json: bool = params["json"]
         status: int = super().execute(params, args)
         return status
 
@@ -51,8 +54,11 @@ With --all, or the name of a kind, a line for each task."""
     def _execute(self, **options: Any) -> int:
         asked = ("subtasks", "quiet", "status", "private", "list_deps", "template", "pos_args")
         if workspace.is_open() and not any(options[each] for each in asked):
-            tell(sys.stdout, self._images(workspace.current()))
+            text = _json if self._json else self._images
+            tell(sys.stdout, text(workspace.current()))
             return 0
+        if self._json:
+            raise InvalidCommand("--json is the list of images; it goes with no name of a task and no option of tasks")
         # doit has groups of larder's that are nothing by themselves.
         options["subtasks"] = options["subtasks"] or workspace.is_open()
         status: int = super()._execute(**options)
@@ -71,3 +77,28 @@ With --all, or the name of a kind, a line for each task."""
         if shown := [(task.name, task.doc) for task in own if not task.name.startswith("_")]:
             lines += ["", "Tasks of dodo.py", *(f"  {line}" for line in aligned(shown, right=set()))]
         return "\n".join(lines) + "\n"
+
+
+def _json(space: Workspace) -> str:
+    facts = []
+    for name, by_arch in space.declaration.images.items():
+        image = space.images.get(name) or next(iter(by_arch.values()))
+        facts.append(
+            {
+                "name": name,
+                "title": image.title,
+                "kind": image.kind,
+                "arches": list(by_arch),
+                "kinds": list(DERIVABLE[image.kind]),
+                "derive": list(image.derive),
+                "cached": space.session.store.entry(image).kinds() if name in space.images else [],
+                "prewarm": image.prewarm,
+            }
+        )
+    whole = {
+        "declared_in": str(space.settings.images),
+        "cache": str(space.session.store.root),
+        "arch": space.settings.arch,
+        "images": facts,
+    }
+    return json.dumps(whole, indent=1) + "\n"

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 SCHEMA = json.loads((REPOSITORY / "schema" / "edit.schema.json").read_text())
 
 
-def test_json_is_what_its_schema_says(bare: Project, tmp_path: Path) -> None:
-    import jsonschema
-
+def test_each_key_of_the_schema_is_in_use(bare: Project, tmp_path: Path) -> None:
     (bare.folder / "disk-arm64.img").write_bytes(disk("b"))
     folder = tmp_path / "new"
     folder.mkdir()
@@ -38,10 +36,7 @@ def test_json_is_what_its_schema_says(bare: Project, tmp_path: Path) -> None:
             (("remove", "b"), bare.folder),
         )
     ]
-    for document in documents:
-        jsonschema.validate(document, SCHEMA)
     assert documents[2]["found"][0]["arches"] == ["aarch64"]
-    # Every key is in use.
     assert set().union(*documents) == set(SCHEMA["properties"])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -34,6 +35,24 @@ def test_a_row_for_each_image(bare: Project) -> None:
         "b": ["x86_64", "fetch raw", "A disk"],
     }
     assert "fetch content raw" in bare.larder_ok("list", "-v")
+
+
+def test_json_for_scripts(bare: Project) -> None:
+    bare.declare("b", b"tar", "b.tar", kind="rootfs", title="B", derive=["rootfs", "oci"], prewarm=True)
+    bare.larder_ok("raw:a")
+    document = json.loads(bare.larder_ok("list", "--json"))
+    assert document["arch"] == "x86_64"
+    assert document["declared_in"] == str(bare.folder / "images.toml")
+    one, two = document["images"]
+    assert (one["name"], one["cached"], one["derive"], one["prewarm"]) == ("a", ["raw"], ["raw"], False)
+    assert (two["title"], two["kind"], two["cached"], two["prewarm"]) == ("B", "rootfs", [], True)
+    assert two["derive"] == ["rootfs", "oci"]
+    # What is declared for another machine only has nothing for this one.
+    assert json.loads(bare.larder_ok("list", "--json", "--arch", "aarch64"))["images"][0]["cached"] == []
+    for words in (("--all",), ("raw",)):
+        result = bare.larder("list", "--json", *words)
+        assert (result.status, result.out) == (3, "")
+        assert "--json is the list of images" in result.err
 
 
 def test_tasks_of_ones_own(project: Project) -> None:

@@ -390,6 +390,37 @@ class TestSizes:
         assert "size" not in declared(project)
 
 
+def test_json_for_scripts(project: Project, upstream: Upstream, declare: Callable[[str], None]) -> None:
+    old = upstream.image("a.raw.gz", "old")
+    text = (
+        f"[images.a.x86_64]\nurl = '{upstream.url}/a.raw.gz'\ndigest = '{old}'\nchecksums = '{upstream.url}/SUMS'\n"
+        f"[images.b.x86_64]\nurl = '{upstream.url}/b.img'\ndigest = 'sha256:{'0' * 64}'\n"
+        f"[images.c.x86_64]\nurl = '{upstream.url}/c.img'\ndigest = 'sha256:{'0' * 64}'\n"
+        f"checksums = '{upstream.url}/SUMS'\n"
+    )
+    declare(text)
+    new = upstream.image("a.raw.gz", "new and longer")
+    checked = project.doit("update", "--check", "--json")
+    assert checked.status == 1
+    facts = json.loads(checked.out)
+    (pin,) = facts["updated"]
+    assert (pin["image"], pin["arch"], pin["from"]["digest"], pin["to"]["digest"]) == ("a", "x86_64", old, new)
+    assert [(each["image"], "checksums" in each["why"]) for each in facts["skipped"]] == [("b", True)]
+    assert [(each["image"], "c.img" in each["why"]) for each in facts["failed"]] == [("c", True)]
+    assert f"+digest = '{new}'" in facts["diff"]
+    assert not facts["written"]
+    assert declared(project) == text
+    assert json.loads(project.doit("update", "--json", "a").out) == {
+        **facts,
+        "skipped": [],
+        "failed": [],
+        "written": True,
+    }
+    assert new in declared(project)
+    again = json.loads(project.ok("update", "--json", "a"))
+    assert (again["updated"], again["diff"], again["written"]) == ([], "", False)
+
+
 class TestFailures:
     @pytest.fixture
     def text(self, upstream: Upstream) -> str:

@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -15,93 +15,54 @@ from recipes.declare.images import COMMANDS
 from recipes.kinds import KINDS
 from recipes.project import catalogue
 
+from .kit import pages, stages
 from .kit.project import REPOSITORY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-class Step(NamedTuple):
-    """A command line of a page, and what it shows of it."""
-
-    command: str
-    shown: str
-
-
-README = REPOSITORY / "README.md"
-PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
-#: What a page may have of the machine, of the file system and of the moment, and what stands for it.
-MASKS = (
-    (r"file:///\S+", "URL"),
-    (r"(?:/[\w.@-]+)+/(?=(?:disk|images|vm)\b)", ""),
-    (r"\bvm/", ""),
-    (r"(?<= in )/\S+?(?=;|$)", "CACHE"),
-    (r"\b(?:reflink|hardlink|copy)\b", "METHOD"),
-    (r"\d+(?:\.\d+)? (?:B|[KMGT]iB)", "SIZE"),
-    (r"\?", "SIZE"),
-    (r"\d+(?:\.\d+)? (?:s|min \d+ s|h \d+ min|d \d+ h)\b", "TIME"),
-    (r"@@.*@@", "@@"),
-    (r" +", " "),
-)
-_DEBIAN = """[images.debian-12.x86_64]
-url = "./debian-12.qcow2"
-digest = "sha256:f0861a09d87a179b5088201a960c91476534f7cc6ce69a9b5ca71571f0d3d22b"
-"""
-#: Pages whose steps are run, with the images.toml that they need.
-RUN = {REPOSITORY / "docs" / "project.md": "", REPOSITORY / "docs" / "instances.md": _DEBIAN}
-#: What was done before, and is not shown.
-BEFORE = {REPOSITORY / "docs" / "instances.md": [Step("larder raw:debian-12 >/dev/null 2>&1", "")]}
 #: Images that pages declare, and what stands for any word.
 OWN = ("debian", "mine", "noble", "…")
-
-
-def blocks(page: Path) -> Iterator[list[Step]]:
-    """Yield the steps of each console block."""
-    for block in re.findall(r"(?ms)^```console\n(.*?)^```$", page.read_text()):
-        yield [Step(*part.partition("\n")[::2]) for part in re.split(r"(?m)^\$ ", block)[1:]]
-
-
-def masked(text: str) -> list[str]:
-    lines = []
-    for line in text.splitlines():
-        for pattern, stands in MASKS:
-            line = re.sub(pattern, stands, line)
-        if line.strip():
-            lines.append(line.strip())
-    return lines
+RUN = [page for page in pages.PAGES if pages.steps(page)]
 
 
 def test_the_readme_is_read_to_its_end() -> None:
-    assert len(README.read_text().splitlines()) <= 150
+    assert len(pages.README.read_text().splitlines()) <= 150
 
 
 @pytest.mark.doit
-@pytest.mark.parametrize("page", [README, *RUN], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_what_a_page_shows_is_what_is_printed(page: Path, tmp_path: Path) -> None:
     here = tmp_path / "a folder"
     here.mkdir()
-    if images := RUN.get(page):
-        (here / "debian-12.qcow2").write_bytes((REPOSITORY / "demo" / "demo.qcow2").read_bytes())
-        (here / "images.toml").write_text(images)
     environ = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "LARDER_ARCH": "x86_64",
+        # What is printed comes in its order, as on a terminal.
+        "PYTHONUNBUFFERED": "1",
     }
-    steps = [step for block in blocks(page) for step in block]
-    for step in (*BEFORE.get(page, ()), *steps):
-        command = ["bash", "-c", step.command]
-        done = subprocess.run(command, cwd=here, env=environ, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, (step, done.stdout, done.stderr)
-        printed = (done.stdout + done.stderr).replace(f"{here}/", "")
-        assert masked(printed) == masked(step.shown), step.command
-    assert steps
+
+    def larder(*words: str) -> None:
+        program = Path(sys.executable).with_name("larder")
+        subprocess.run([program, *words], cwd=here, env=environ, capture_output=True, timeout=120, check=True)
+
+    with stages.stage(page, here, larder):
+        pages.play(page, here, environ)
 
 
-@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_each_block_is_run_or_says_why_not() -> None:
+    """A page with commands is no exception by being new; what is no command has another word behind the fence."""
+    for page in pages.PAGES:
+        for block in pages.blocks(page):
+            assert block.steps, f"{page.name}: a console block without a command:\n{block.text}"
+        comments = re.findall(r"<!-- (?:not run|first)\b", page.read_text())
+        said = [word for block in pages.blocks(page) for word in (block.reason, block.first) if word]
+        assert len(comments) == len(said), f"{page.name}: a comment for a block that does not stand before one"
+    assert len(RUN) > 8
+
+
+@pytest.mark.parametrize("page", [pages.README, *pages.SITE], ids=lambda page: page.name)
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
-    commands = [step.command for block in blocks(page) for step in block]
+    commands = [step.command for step in pages.steps(page)]
     commands += re.findall(r"`((?:larder|doit) [^`]+)`", text)
     for block in re.findall(r"(?ms)^```sh\n(.*?)^```$", text):
         commands += re.findall(r"larder [^|&;>\n]+", block)
@@ -115,7 +76,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in (README, *PAGES):
+    for page in pages.PAGES:
         for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), (page.name, link)
@@ -134,3 +95,25 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "site" / "commands" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("```console\n$ echo one; echo 12 MiB\none\n7 MiB\n```\n", None),
+        ("```console\n$ false\n$ echo $?\n1\n```\n", None),
+        ("<!-- first: echo > here -->\n\n```console\n$ ls\nhere\n```\n", None),
+        ("<!-- not run: it takes a year -->\n\n```console\n$ false\nnothing\n```\n", None),
+        ("```console\n$ echo one\ntwo\n```\n", r"\$ echo one"),
+        ("```console\n$ false\n```\n", "exits with 1"),
+        ("```console\n$ false\n$ echo\n```\n", "exits with 1"),
+        ("```console\n$ false\n$ echo $?\n0\n```\n", "echo"),
+    ],
+)
+def test_a_page_that_shows_something_else_is_found(text: str, said: str | None, tmp_path: Path) -> None:
+    """The check itself."""
+    page, folder = tmp_path / "page.md", tmp_path / "folder"
+    folder.mkdir()
+    page.write_text(text)
+    with pytest.raises(AssertionError, match=said) if said else nullcontext():
+        pages.play(page, folder, {"PATH": os.environ["PATH"]})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit import upstreams
+from tests.kit.oracles import need
 from tests.kit.project import OWN_DODO, disk
 from tests.kit.servers import nginx
 
@@ -90,6 +91,16 @@ def test_the_catalogue_is_there(machine: Machine) -> None:
     assert "larder raw:demo" in machine.ok("larder", "-h")
     assert not list(machine.folder.iterdir())
     assert [path.name for path in machine.home.iterdir()] == [".cache"]
+
+
+def test_the_man_pages_are_there(machine: Machine) -> None:
+    """Beside a bin/ in PATH man(1) looks into share/man."""
+    need("man")
+    for name, section in (("larder", 1), ("images.toml", 5)):
+        page = machine.programs.parent / "share" / "man" / f"man{section}" / f"{name}.{section}"
+        found = subprocess.run(["man", "-w", name], env=machine.environ, capture_output=True, text=True, check=True)
+        assert found.stdout == f"{page}\n"
+        assert f"larder {machine.ok('larder', '--version').split()[1]}" in page.read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize("words", [["demo"], ["rootfs:demo"], ["vhdx:demo"], ["oci:demo"]])

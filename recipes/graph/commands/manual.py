@@ -19,16 +19,25 @@ _WIDTH = 79
 #: Columns of what stands before an explanation, on the screen and in a table of options.
 _NAME, _OPTION = 10, 24
 
-#: In a run of larder's tasks: what doit's options do, where its own words say less, or have another default.
+#: What doit's options do, where its own words say less, or have another default; those of one command with its name.
 _OF_DOIT: Mapping[str, str] = {
     "always": "make it again, whatever the cache holds",
     "backend": "what keeps doit's records (default: larder)",
+    "clean.cleanall": "of every task",
+    "clean.cleandep": "what it is made from, too",
+    "clean.cleanforget": "forget what is recorded of it, too",
     "continue": "go on with what does not depend on a failure",
     "dep_file": "where doit's records are (default: doit.db in the cache)",
     "auto_delayed_regex": "take every target for one of any task that is created later",
     "check_file_uptodate": "how files of your own tasks are compared: md5 or timestamp (default: md5)",
     "cwdPath": "go to this folder for dodo.py's tasks (default: the folder that it is in)",
+    "clean.dryrun": "delete nothing, say what would be done",
     "dodoFile": "tasks of this file (default: dodo.py, where there is one)",
+    "forget.forget_all": "of every task",
+    "forget.forget_disable_default": "without a name, nothing: not what images.toml has with prewarm = true",
+    "forget.forget_sub": "of what it depends on, too",
+    "info.hide_status": "leave out why it would run",
+    "list.list_deps": "with the files that each task depends on",
     "failure_verbosity": "show again what failed tasks of your own printed: 1 their errors, 2 all (default: 0)",
     "num_process": "so many images at once (default: 0, one after the other)",
     "outfile": "write what the run says into this file",
@@ -36,7 +45,13 @@ _OF_DOIT: Mapping[str, str] = {
     "seek_file": "look for dodo.py in the folders above too",
     "single": "only what is named, not what it depends on",
     "par_type": "how tasks run at once (default: thread)",
+    "list.private": "tasks whose name begins with an underscore, too",
+    "list.quiet": "names only",
     "reporter": "what the run says: console, json and zero are doit's (default: larder's)",
+    "list.sort": "the order of tasks (default: name)",
+    "list.status": "which tasks would run (R), are up to date (U) or ignored (I)",
+    "list.subtasks": "a line for each task",
+    "list.template": "how a line of a task is written: '{name} {doc}'",
     "verbosity": "what tasks of your own may print: 0 nothing, 1 errors, 2 all (default: 2)",
 }
 #: Sections of options that every command has, in the order that they are shown in.
@@ -117,18 +132,24 @@ larder {version}: disk images for virtual machines and containers, converted onc
   larder KIND:IMAGE ...   make an artifact and keep it      larder IMAGE   what images.toml says of it
   larder COMMAND ...      look at the cache, tidy it        larder         all with prewarm = true
 """
+#: What each does, and the words behind `larder`; the screen has room for the words only.
+EXAMPLES = (
+    ("A disk that comes along, as a sparse RAW disk", "raw:demo"),
+    ("A disk of its own for a virtual machine", "clone:ubuntu-24.04 --to vm/disk.raw --size 40G"),
+    ("A project with two images of the catalogue", "init ubuntu-24.04 debian-13"),
+)
 _TAIL = """\
 Options: --arch ARCH, --cache DIR, --images FILE, --offline; of a run: -n 4 at once, -c go on, -a anew.
 Examples
-  larder raw:demo
-  larder clone:ubuntu-24.04 --to vm/disk.raw --size 40G
-  larder init ubuntu-24.04 debian-13
+{examples}
 `larder help WORD` says all about a kind or a command, `larder help KIND:IMAGE` what to do with an artifact."""
 #: The commands, the most wanted first; others follow by name.
 _FIRST = ("list", "init", "add", "remove", "search", "status", "plan", "path", "verify", "prune", "update", "keys")
 
-#: Those that work, and are for whoever writes a dodo.py, or on the screen otherwise.
-_UNSEEN = ("dumpdb", "help", "reset-dep", "run", "strace", "tabcompletion")
+#: Those of doit's that work, and are for whoever writes a dodo.py.
+OF_DOIT = ("dumpdb", "reset-dep", "strace")
+#: Those, and what is on the screen otherwise.
+_UNSEEN = (*OF_DOIT, "help", "run", "tabcompletion")
 
 
 def screen(commands: Mapping[str, Any], version: str) -> str:
@@ -137,10 +158,16 @@ def screen(commands: Mapping[str, Any], version: str) -> str:
     lines += [_row(kind, _small(row.group)) for kind, row in KINDS.items()]
     lines += [_row(act.name, act.purpose) for act in acts().values() if act.name in ("clone", "lima", "push")]
     lines += ["", "Commands"]
-    shown = [name for name in _FIRST if name in commands]
-    shown += sorted(commands.keys() - {*shown, *_UNSEEN})
-    lines += [_row(name, commands[name].doc_purpose) for name in shown]
-    return "\n".join([*lines, "", _TAIL])
+    lines += [_row(name, commands[name].doc_purpose) for name in ordered(commands) if name not in _UNSEEN]
+    examples = "\n".join(f"  larder {words}" for _, words in EXAMPLES)
+    return "\n".join([*lines, "", _TAIL.format(examples=examples)])
+
+
+def ordered(commands: Iterable[str]) -> list[str]:
+    """Return the names of commands, the most wanted first."""
+    names = set(commands)
+    first = [name for name in _FIRST if name in names]
+    return [*first, *sorted(names - set(first))]
 
 
 def _row(name: str, text: str) -> str:
@@ -175,7 +202,7 @@ def of_kind(kind: str, program: str) -> str:
     """Return the page of a kind of artifact."""
     row = KINDS[kind]
     lines = [f"{program} {kind}:IMAGE ...", "", *_wrapped(row.group)]
-    lines += [f"  of a {IMAGES[image]}: {_origin(kind, made)}" for image, made in _made_from(kind)]
+    lines += [f"  of a {IMAGES[image]}: {_origin(made)}" for image, made in _made_from(kind)]
     lines += ["", *row.clients.format(path="PATH", image="IMAGE", reference="localhost/IMAGE").strip("\n").split("\n")]
     lines += ["", f"PATH is what `{program} path {kind}:IMAGE` prints. `{program} {kind}` makes it of every image."]
     lines += [f"`{program} help run` has the options of a run."]
@@ -188,7 +215,7 @@ def _made_from(kind: str) -> Iterator[tuple[Kind, str | None]]:
             yield image, kinds[kind]
 
 
-def _origin(kind: str, made_from: str | None) -> str:
+def _origin(made_from: str | None) -> str:
     return f"made from its {made_from}" if made_from else "what is downloaded"
 
 
@@ -206,29 +233,54 @@ def of_image(image: Image, program: str) -> str:
 def of_act(act: Act, program: str) -> str:
     """Return the page of an act."""
     lines = [f"{program} {act.usage}", "", *_wrapped(_sentence(act.purpose)), "", *_wrapped(act.text)]
-    lines += options(map(CmdOption, act.params), mine=act.name)
+    lines += options(act_options(act), mine=act.name)
     if act.examples:
         lines += ["", "Examples", *(f"  {program} {each}" for each in act.examples)]
     return "\n".join(lines)
 
 
+def act_options(act: Act) -> list[CmdOption]:
+    """Return the options of an act."""
+    return [CmdOption(param) for param in act.params]
+
+
 def options(found: Iterable[CmdOption], mine: str) -> list[str]:
     """Return the table of options, those of the command `mine` first."""
-    tables: dict[str, list[str]] = {title: [] for title in _SECTIONS.values()}
+    tables = sections(found, mine)
+    return [
+        line
+        for title, some in tables.items()
+        if some
+        for line in ("", title, *(line for option in some for line in _option(option)))
+    ]
+
+
+def sections(found: Iterable[CmdOption], mine: str) -> dict[str, list[CmdOption]]:
+    """Return the options that can be typed, by the title of their section, those of the command `mine` first."""
+    tables: dict[str, list[CmdOption]] = {title: [] for title in _SECTIONS.values()}
     for option in found:
         if option.short or option.long:
             section = "" if option.section == mine else option.section
-            tables[_SECTIONS.get(section, "Options of doit")] += _option(option)
-    return [line for title, lines in tables.items() if lines for line in ("", title, *lines)]
+            tables[_SECTIONS.get(section, "Options of doit")].append(option)
+    return tables
 
 
-def _option(option: CmdOption) -> list[str]:
-    text = _OF_DOIT.get(option.name) or " ".join((option.help % {"default": option.default}).split())
+def explained(option: CmdOption) -> tuple[str, str]:
+    """Return how an option is written, and what it does, with its choices and its default."""
+    text = (
+        _OF_DOIT.get(f"{option.section}.{option.name}")
+        or _OF_DOIT.get(option.name)
+        or " ".join((option.help % {"default": option.default}).split())
+    )
     if option.choices and not all(name in text for name in map(str, option.choices)):
         text += f": {either(map(str, option.choices))}"
     if isinstance(option.default, (str, int)) and option.default not in ("", False) and "default" not in text:
         text += f" (default: {option.default})"
-    names = option.help_param()
+    return option.help_param(), text
+
+
+def _option(option: CmdOption) -> list[str]:
+    names, text = explained(option)
     lines = textwrap.wrap(text, _WIDTH - _OPTION - 4)
     if len(names) > _OPTION:
         return [f"  {names}", *(f"  {'':<{_OPTION}}  {line}" for line in lines)]

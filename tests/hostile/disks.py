@@ -17,6 +17,7 @@ from recipes.formats.io.context import Context
 from recipes.formats.io.probe import RAW_FORMATS, probe
 from recipes.formats.io.sparse import CHUNK, data_extents
 from tests.kit import qcow2_images
+from tests.kit.layouts import partition
 from tests.kit.qcow2_images import COMPRESSED, COPIED
 
 from .filesystems import ext4, read_rootfs
@@ -295,7 +296,7 @@ def _partition_seeds(folder: Path) -> list[bytes]:
     for script in scripts:
         path = folder / "disk"
         path.write_bytes(bytes(1000 * _SECTOR))
-        made("sfdisk", "--quiet", path, data=script.encode())
+        partition(path, script)
         data = bytearray(path.read_bytes())
         data[64 * _SECTOR : 64 * _SECTOR + len(filesystem)] = filesystem
         seeds.append(bytes(data))

@@ -76,9 +76,15 @@ def entry(options: str, version: str = "1", more: str = "") -> str:
     return f"title Linux\nversion {version}\nlinux /vmlinuz\noptions {options}\n{more}"
 
 
+def partition(path: Path, script: str) -> None:
+    """Write the partition table that sfdisk makes of this script."""
+    need("sfdisk")
+    # Before it has the kernel read the table again, which a file does not need, it waits for a quarter of a second.
+    tool("sfdisk", "--quiet", "--no-tell-kernel", str(path), input=script)
+
+
 def disk(folder: Path, *parts: tuple[Path, str], label: str = "gpt") -> Path:
     """Put file systems on a disk, each with what sfdisk is told of its partition."""
-    need("sfdisk")
     path = folder / "disk.raw"
     script, end = [f"label: {label}", "label-id: 0x12345678" if label == "dos" else ""], 1
     with path.open("wb") as file:
@@ -87,7 +93,7 @@ def disk(folder: Path, *parts: tuple[Path, str], label: str = "gpt") -> Path:
         size = image.stat().st_size // MiB
         script.append(f"start={end * 2048}, size={size * 2048}{options and ', '}{options}")
         end += size
-    tool("sfdisk", "--quiet", str(path), input="\n".join(script))
+    partition(path, "\n".join(script))
     end = 1
     for image, _ in parts:
         with image.open("rb") as source, path.open("r+b") as file:

@@ -18,6 +18,7 @@ from recipes.formats.fs import partitions
 from recipes.formats.fs.partitions import Partition
 from recipes.formats.io.source import FileSource
 from tests.kit.ext4_images import MiB, make, tool
+from tests.kit.layouts import partition
 from tests.kit.oracles import need
 
 LINUX = "0fc63daf-8483-4772-8e79-3d69d8477de4"
@@ -26,10 +27,9 @@ SECTOR = 512
 
 
 def sfdisk(path: Path, script: str, size: int = 64 * MiB) -> Path:
-    need("sfdisk")
     with path.open("wb") as file:
         file.truncate(size)
-    tool("sfdisk", "--quiet", str(path), input=script)
+    partition(path, script)
     return path
 
 

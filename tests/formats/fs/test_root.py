@@ -10,6 +10,7 @@ import pytest
 from recipes.errors import CorruptImage, StoreError, UnsupportedFeature
 from recipes.formats.fs import root as disk_tree
 from tests.kit.ext4_images import MiB, make, tool
+from tests.kit.layouts import partition
 from tests.kit.lvm_images import UUIDS, group, physical, segment, volume
 from tests.kit.oracles import need
 
@@ -65,10 +66,9 @@ class Disk:
 
     def root(self) -> bytes:
         """Write the disk, and return which of the partitions is taken for the root."""
-        need("sfdisk")
         with self.path.open("wb") as file:
             file.truncate((self._end + 1) * MiB)
-        tool("sfdisk", "--quiet", str(self.path), input="\n".join(self._script))
+        partition(self.path, "\n".join(self._script))
         with self.path.open("r+b") as file:
             for start, image in self._parts:
                 os.pwrite(file.fileno(), image.read_bytes(), start * MiB)

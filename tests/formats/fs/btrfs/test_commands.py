@@ -16,6 +16,7 @@ from recipes.formats.tar import read as tar_read
 from tests.kit.btrfs_images import MiB, kernel_facts, make, mounted, populate_extents
 from tests.kit.ext4_images import kernel_facts as ext4_facts
 from tests.kit.ext4_images import populate, tool
+from tests.kit.layouts import partition
 from tests.kit.oracles import need
 from tests.kit.trees import Facts, differences, of_tree
 
@@ -28,7 +29,6 @@ ROOT = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[bytes, Facts]]:
     """Return a disk as Fedora makes them, and what Linux shows of its root."""
-    need("sfdisk")
     folder = tmp_path_factory.mktemp("disk")
     image, disk = folder / "image", folder / "disk.raw"
     make(image)
@@ -48,7 +48,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[bytes, 
             (top / f"root/time of {number}").unlink()
     with disk.open("wb") as file:
         file.truncate(image.stat().st_size + 2 * MiB)
-        tool("sfdisk", "--quiet", str(disk), input=f"label: gpt\nstart=2048, size=524288, type={ROOT}\n")
+        partition(disk, f"label: gpt\nstart=2048, size=524288, type={ROOT}\n")
     with disk.open("r+b") as file, image.open("rb") as source:
         for at in range(0, image.stat().st_size, MiB):
             piece = source.read(MiB)

@@ -9,8 +9,8 @@ import pytest
 from recipes.sources import retry
 from tests.kit.project import Project, disk
 
-#: What takes long, by the beginning of its path below tests/: campaigns, kills and crowds, and what is held in every
-#: variant against real tools and misbehaving servers.
+#: What takes long, by the beginning of its path below tests/: campaigns, bombs, kills and crowds, and what is held in
+#: every variant against real tools and misbehaving servers.
 _LONG = (
     "hostile/",
     "faults/",
@@ -74,7 +74,7 @@ def bare(project: Project) -> Project:
 @pytest.fixture
 def quick_and_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts follow each other quickly, and nothing in the environment stand between us and the servers."""
-    monkeypatch.setattr(retry, "BACKOFF", 0.005)
+    monkeypatch.setattr(retry, "BACKOFF", 0.001)
     monkeypatch.setattr(retry, "_down", set())
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)

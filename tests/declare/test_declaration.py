@@ -772,6 +772,7 @@ RAW = re.compile(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(DOCUMENTS)
 def test_whatever_the_schema_refuses_is_refused_in_words(document: dict[str, Any]) -> None:

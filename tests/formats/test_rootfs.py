@@ -47,6 +47,7 @@ def load(
     )
 
 
+@pytest.mark.long
 class TestWhatAnInputJustifies:
     """Whoever makes something of a tree makes it of every name and every file, however they came into it."""
 

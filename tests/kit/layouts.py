@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from recipes.progress import SILENT_METER
@@ -12,6 +12,7 @@ from tests.kit.ext4_images import MiB, make, tool
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -103,6 +104,11 @@ def disk(folder: Path, *parts: tuple[Path, str], label: str = "gpt") -> Path:
     return path
 
 
-def _data(fd: int) -> list[int]:
-    """Return the beginnings of the pieces of a MiB that are not all a hole."""
-    return [at for at in range(0, os.fstat(fd).st_size, MiB) if os.pread(fd, MiB, at).strip(b"\0")]
+def _data(fd: int) -> Iterator[int]:
+    """Yield the beginnings of the pieces of a MiB that are not all a hole."""
+    at = 0
+    with suppress(OSError):  # there is no more data
+        while True:
+            at = os.lseek(fd, at, os.SEEK_DATA) // MiB * MiB
+            yield at
+            at += MiB

@@ -113,7 +113,7 @@ class TestOneFrame:
 
 
 class TestBoth:
-    @pytest.mark.parametrize("level", [1, 3, 19])
+    @pytest.mark.parametrize("level", [1, 3, pytest.param(19, marks=pytest.mark.long)])
     def test_write_the_same_frame(self, level: int) -> None:
         one, other = both()
         assert one.compress(TEXT, level) == other.compress(TEXT, level)

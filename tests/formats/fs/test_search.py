@@ -15,7 +15,7 @@ from recipes.formats.io.context import Context
 from recipes.formats.tar import read as tar_read
 from recipes.rootplace import ANYWHERE, RootPlace
 from tests.kit import btrfs_images, mounts
-from tests.kit.ext4_images import MiB, tool
+from tests.kit.ext4_images import MiB, copy, tool
 from tests.kit.layouts import HOME, OTHER, ROOT, TYPED, X86_64, Notes, disk, entry, filesystem, root
 from tests.kit.oracles import need
 
@@ -138,17 +138,23 @@ class TestDeclared:
             taken(two_roots(tmp_path, (empty, TYPED)), place)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def uuid() -> str:
     """A new one: Linux mounts one btrfs of each UUID at a time."""
     return str(uuid4())
 
 
 @pytest.fixture
-def subvolumes(tmp_path: Path, uuid: str) -> Path:
+def subvolumes(tmp_path: Path, made: Path) -> Path:
+    """A copy of it, which may be changed."""
+    return copy(made, tmp_path / "btrfs")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, uuid: str) -> Path:
     """A btrfs with roots in the subvolumes one and two, neither of which is the default."""
     need("btrfs")
-    image = tmp_path / "btrfs"
+    image = tmp_path_factory.mktemp("subvolumes") / "btrfs"
     btrfs_images.make(image, "-U", uuid, size=128 * MiB)
     with mounts.mounted(image, "rw") as folder:
         for name in ("one", "two", "boot"):

@@ -276,6 +276,7 @@ class TestImages:
             flat(path, scratch, limit=total - 1)
         flat(path, scratch, limit=total).__exit__()
 
+    @pytest.mark.long
     @pytest.mark.parametrize("suffix", ["+gzip", "+zstd"])
     def test_a_bomb_ends_at_the_limit(self, suffix: str, tmp_path: Path, scratch: Path) -> None:
         layout = Layout()
@@ -297,6 +298,7 @@ class TestImages:
         with pytest.raises(LimitExceeded, match=f"more than the limit of {(1 << 20) + 10 * stored} bytes"):
             flat(layout.write(tmp_path / "image", image), scratch, limit=2 << 40)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("times", [1, 20])
     def test_members_take_no_more_memory_than_their_layers_justify(
         self, times: int, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch

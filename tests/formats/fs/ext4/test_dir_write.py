@@ -56,7 +56,9 @@ def test_no_entry_crosses_a_block_and_each_block_is_full() -> None:
         assert at == start + BLOCK
 
 
-@pytest.mark.parametrize(("count", "length", "deep"), [(147, 20, 0), (2000, 20, 0), (9_800, 200, 1)])
+@pytest.mark.parametrize(
+    ("count", "length", "deep"), [(147, 20, 0), (2000, 20, 0), pytest.param(9_800, 200, 1, marks=pytest.mark.long)]
+)
 def test_the_index_leads_to_the_block_with_the_name(count: int, length: int, deep: int) -> None:
     made, _ = directory(12, 2, named(count, length), SEED)
     _, version, size, levels, _ = struct.unpack_from("<I4B", made, 24)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from recipes.__main__ import COMMANDS as STEPS
 from recipes.declare.images import COMMANDS
+from recipes.graph.commands import manual
 from recipes.kinds import KINDS
 from recipes.project import catalogue
 
@@ -66,13 +70,42 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     commands += re.findall(r"`((?:larder|doit) [^`]+)`", text)
     for block in re.findall(r"(?ms)^```sh\n(.*?)^```$", text):
         commands += re.findall(r"larder [^|&;>\n]+", block)
-    kinds = {*KINDS, "clone", "lima", "pull", "push"}
+    kinds = {*KINDS, *manual.acts()}
     words = {*COMMANDS, *kinds, *catalogue.images(), *re.findall(r"task_(\w+)", text), *OWN}
     for command in commands:
         if re.match(r"(larder|doit)\s", command):
-            word = next((word for word in re.split(r"[\s;|&]+", command)[1:] if word and word[0] != "-"), "X")
+            word = next(
+                (word.strip("'") for word in re.split(r"[\s;|&]+", command)[1:] if word and word[0] != "-"), "X"
+            )
             kind, colon, _ = word.partition(":")
             assert kind in (kinds if colon else words) or word.isupper(), command
+
+
+def test_the_page_of_commands_has_them_all() -> None:
+    """Commands, what takes an image, single steps, variables."""
+    page = (REPOSITORY / "docs" / "commands.md").read_text()
+    entry_points = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["entry-points"]
+    for name in entry_points["doit.COMMAND"]:
+        assert re.search(rf"`larder {name}\b", page) or name in (*manual.OF_DOIT, "run"), name
+    for name in manual.acts():
+        assert f"{name}:NAME" in page, name
+    for name in STEPS:
+        assert re.search(rf"(`python -m recipes |likewise .*`){name}\b", page), name
+    asked = re.findall(
+        r'"(LARDER_[A-Z_]+)"', "".join(path.read_text() for path in (REPOSITORY / "recipes").rglob("*.py"))
+    )
+    assert len(set(asked)) >= 6
+    for name in set(asked):
+        assert re.search(rf"(?m)^\| `{name}(=1)?` \|", page), name
+
+
+def test_the_page_of_images_toml_has_each_key() -> None:
+    schema = json.loads((REPOSITORY / "schema" / "images.schema.json").read_text())
+    tables = schema["properties"]
+    image = tables["images"]["patternProperties"]["."]["properties"]
+    page = (REPOSITORY / "docs" / "images-toml.md").read_text()
+    for key in (*tables["cache"]["properties"], *image, *schema["definitions"]["source"]["properties"]):
+        assert re.search(rf"(?m)^\|.*`{key}`.* \|| ^{key} *=|\.{key}\]", page) or f"\n{key} = " in page, key
 
 
 def test_links_lead_somewhere() -> None:

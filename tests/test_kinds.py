@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.kit.project import Project
 
 ROOT = Path(__file__).parents[1]
+PAGES = ("commands", "images-toml", "cache")
 
 
 def schema(name: str) -> Any:
@@ -37,6 +38,19 @@ def test_schemas_list_the_kinds() -> None:
     assert [json.loads(each) for each in derive] == [list(KINDS)]
     assert receipt["properties"]["kind"]["enum"] == list(KINDS)
     assert get_args(Kind) == tuple(DERIVABLE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_list_the_kinds(kind: str) -> None:
+    """The man page and `larder help` read the table; what people write for people is held against it."""
+    page = {name: (ROOT / name).read_text() for name in ("README.md", *(f"docs/{each}.md" for each in PAGES))}
+    for name in ("README.md", "docs/commands.md"):
+        assert re.search(rf"(?m)^\|.*`(larder )?{kind}:NAME`.* \|", page[name]), f"{name}: a row for {kind}:NAME"
+    (derive,) = re.findall(r"(?m)^\| `derive` \|.*", page["docs/images-toml.md"])
+    assert f"`{kind}`" in derive, f"docs/images-toml.md, derive: `{kind}`"
+    layout = page["docs/cache.md"].split("```")[1]
+    assert KINDS[kind].file in layout, f"docs/cache.md: {KINDS[kind].file} in the layout of the cache"
+    assert f"{kind}.json" in layout, f"docs/cache.md: {kind}.json in the layout of the cache"
 
 
 def test_every_kind_has_a_recipe_of_its_name() -> None:

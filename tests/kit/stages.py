@@ -68,9 +68,7 @@ def _formats(folder: Path, larder: Callable[..., object]) -> Iterator[None]:
 @contextmanager
 def _wrong(folder: Path, larder: Callable[..., object]) -> Iterator[None]:
     """A project whose images.toml has two mistakes."""
-    text = (
-        '[images.debian-12]\nderive = ["raw", "vhdy"]\n[images.debian-12.amd64]\nurl = "https://example.org/disk.img"\n'
-    )
+    text = '[images.debian-12]\nkind = "dsik"\n[images.debian-12.amd64]\nurl = "https://example.org/disk.img"\n'
     (folder / "images.toml").write_text(text)
     yield
 
@@ -114,6 +112,7 @@ _STAGES = {
     "cache.md": _formats,
     "images-toml.md": _wrong,
     "instances.md": _debian_12,
+    "ci.md": lambda folder, larder: _tools("jq"),
     "json.md": lambda folder, larder: _tools("jq"),
     "sharing.md": _shared,
     "upstream.md": _released,

@@ -13,6 +13,7 @@ from recipes import declare
 from recipes.formats.disk import to_raw
 from recipes.formats.io.context import Context
 from recipes.settings import catalogue
+from tests.kit import boot
 from tests.kit.oracles import need
 from tests.kit.project import sha256
 
@@ -68,13 +69,4 @@ def test_it_boots(raw: Path) -> None:
     """The boot code says hello and halts, so QEMU is ended when it did."""
     need("qemu-system-x86_64")
     command = ["qemu-system-x86_64", "-m", "64", "-nographic", "-snapshot", "-drive", f"file={raw},format=raw"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu:
-        assert qemu.stdout is not None
-        try:
-            for line in qemu.stdout:
-                if build.HELLO.strip() in line:
-                    break
-            else:
-                pytest.fail("QEMU ended before the disk said hello")
-        finally:
-            qemu.kill()
+    assert boot.says(command, build.HELLO.strip(), raw.parent), "QEMU ended before the disk said hello"

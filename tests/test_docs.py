@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from demo import build
 from recipes.__main__ import COMMANDS as STEPS
 from recipes.declare.images import COMMANDS
 from recipes.graph.commands import manual
 from recipes.kinds import KINDS
 from recipes.project import catalogue
 
-from .kit import pages, stages
+from .kit import boot, pages, stages
+from .kit.oracles import need
 from .kit.project import REPOSITORY
+from .kit.servers import nginx
 
 #: Images that pages declare, and what stands for any word.
 OWN = ("debian", "mine", "noble", "…")
@@ -150,3 +156,82 @@ def test_a_page_that_shows_something_else_is_found(text: str, said: str | None, 
     page.write_text(text)
     with pytest.raises(AssertionError, match=said) if said else nullcontext():
         pages.play(page, folder, {"PATH": os.environ["PATH"]})
+
+
+def sh(page: Path, heading: str) -> list[str]:
+    """Return the blocks of commands below a heading."""
+    section = re.split(r"(?m)^## ", page.read_text().split(f"\n## {heading}\n")[1])[0]
+    return re.findall(r"(?ms)^```sh\n(.*?)^```$", section)
+
+
+@pytest.mark.long
+def test_the_first_command_of_the_readme(tmp_path: Path) -> None:
+    """From a checkout to a disk, with what PyPI has taken from here: neither that nor upstream is asked."""
+    pytest.importorskip("editables")
+    checkout, home = tmp_path / "a checkout", tmp_path / "home"
+    home.mkdir()
+    nothing = shutil.ignore_patterns(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis", "hostile-findings")
+    shutil.copytree(REPOSITORY, checkout, ignore=nothing)
+    first, _tests = sh(pages.README, "Two commands")
+    venv, pip, demo, real = first.strip().split(" && ")
+    (tmp_path / "python3").symlink_to(sys.executable)
+    environ = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "LARDER_ARCH": "x86_64",
+        "LARDER_OFFLINE": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        # What pip understands as --no-build-isolation: https://github.com/pypa/pip/issues/5735
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+
+    def run(command: str) -> subprocess.CompletedProcess[str]:
+        words = ["bash", "-c", command]
+        return subprocess.run(
+            words, cwd=checkout, env=environ, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    done = run(venv)
+    assert done.returncode == 0, done.stderr
+    (site,) = checkout.glob(".venv/lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_paths()['purelib']}\n")
+    for command in (pip, demo):
+        done = run(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert list(home.glob(".cache/larder/images/demo/*/disk.raw"))
+    done = run(real)
+    assert (done.returncode, "the network is needed" in done.stdout + done.stderr) == (1, True), done
+
+
+@pytest.mark.long
+def test_the_instances_of_the_readme(tmp_path: Path) -> None:
+    """QEMU starts the clone that the README makes; Lima, which no package has, is given what it is told to read."""
+    for tool in ("nginx", "qemu-system-x86_64"):
+        need(tool)
+    here, served, prefix = tmp_path / "here", tmp_path / "served", tmp_path / "nginx"
+    for folder in (here, served, prefix):
+        folder.mkdir()
+    (tmp_path / "limactl").write_text('#!/bin/sh\n[ "$1" = start ] && cp "$2" started.yaml\n')
+    (tmp_path / "limactl").chmod(0o755)
+    (served / "disk.qcow2").write_bytes(stages.DEMO)
+    environ = {
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "LARDER_ARCH": "x86_64",
+    }
+    (block,) = sh(pages.README, "Instances")
+    with nginx(served, prefix) as server:
+        declared = stages.declared("debian-13", f"{server.url}/disk.qcow2", stages.DEMO)
+        (here / "images.toml").write_text(declared)
+        for command in block.splitlines():
+            if command.startswith("qemu-system"):
+                assert " -accel kvm -cpu host " in command
+                words = shlex.split(command.replace(" -accel kvm -cpu host ", " "))
+                assert boot.says(words, build.HELLO.strip(), here)
+            elif command:
+                done = subprocess.run(["bash", "-c", command], cwd=here, env=environ, capture_output=True, text=True)
+                assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"images:\n- location: \S+", (here / "started.yaml").read_text())
+    assert list(tmp_path.glob(".cache/lima/download/by-url-sha256/*/data"))

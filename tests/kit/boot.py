@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 from .oracles import need
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from .debian import Debian
+
+
+def says(command: Sequence[str], text: bytes, folder: Path) -> bool:
+    """Run a machine until it says `text` on its standard output; return whether it did before it ended."""
+    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as machine:
+        assert machine.stdout is not None
+        try:
+            return any(text in line for line in machine.stdout)
+        finally:
+            machine.kill()
 
 
 def boots(image: Debian, drive: str, root: str, script: str = "true") -> None:

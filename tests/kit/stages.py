@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 DEMO = (REPOSITORY / "demo" / "demo.qcow2").read_bytes()
 
 
-def _declared(name: str, url: str, data: bytes, *more: str) -> str:
+def declared(name: str, url: str, data: bytes, *more: str) -> str:
+    """Return the table of images.toml that declares `data`, served at `url`."""
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     lines = (f"[images.{name}.x86_64]", f'url = "{url}"', f'digest = "{digest}"', f"size = {len(data)}", *more)
     return "\n".join(lines) + "\n"
@@ -32,7 +33,7 @@ def _declared(name: str, url: str, data: bytes, *more: str) -> str:
 def _debian_12(folder: Path, larder: Callable[..., object]) -> Iterator[None]:
     """A project with a Debian that is in the cache."""
     (folder / "debian-12.qcow2").write_bytes(DEMO)
-    (folder / "images.toml").write_text(_declared("debian-12", "./debian-12.qcow2", DEMO))
+    (folder / "images.toml").write_text(declared("debian-12", "./debian-12.qcow2", DEMO))
     larder("raw:debian-12")
     yield
 
@@ -60,7 +61,7 @@ def _formats(folder: Path, larder: Callable[..., object]) -> Iterator[None]:
         text = ""
         for name, (file, data) in files.items():
             (root / file).write_bytes(data)
-            text += _declared(name, f"{server.url}/{file}", data)
+            text += declared(name, f"{server.url}/{file}", data)
         (folder / "images.toml").write_text(text)
         yield
 
@@ -92,10 +93,10 @@ def _released(folder: Path, larder: Callable[..., object]) -> Iterator[None]:
     (release / file).write_bytes(DEMO)
     (release.parent / "SHA256SUMS").write_text(f"{hashlib.sha256(DEMO).hexdigest()} *release-20260801/{file}\n")
     more = (f'checksums = "{upstream}/SHA256SUMS"', f'pattern = "release-*/{file}"')
-    declared = _declared('"ubuntu-24.04"', f"{upstream}/release-20260705/{file}", bz2.compress(DEMO), *more)
-    declared = "".join(line for line in declared.splitlines(keepends=True) if not line.startswith("size"))
+    text = declared('"ubuntu-24.04"', f"{upstream}/release-20260705/{file}", bz2.compress(DEMO), *more)
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("size"))
     mirrors = f'[mirrors]\n"https://cloud-images.ubuntu.com/" = ["{mirror.as_uri()}/"]\n'
-    (folder / "images.toml").write_text(f"{declared}\n\n\n{mirrors}")
+    (folder / "images.toml").write_text(f"{text}\n\n\n{mirrors}")
     yield
 
 

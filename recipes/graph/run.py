@@ -213,6 +213,7 @@ def expand(selection: list[str], tasks: dict[str, Task]) -> list[str]:
             _require_project(word, task)
             expanded.extend(task.task_dep)
         elif task is None and word in workspace.current().images:
+            _require_no_option(word, words)
             expanded.extend(_declared(word))
         elif "*" in word:
             matching = [
@@ -238,6 +239,16 @@ def _require_project(kind: str, group: Task) -> None:
         raise InvalidCommand(
             f"{kind} would be made of all {len(group.task_dep)} images of the catalogue, since this is no project\n"
             f"  hint: name one, such as {kind}:demo, or all as '{kind}:*'; `larder init NAME ...` begins a project"
+        )
+
+
+def _require_no_option(name: str, words: list[str]) -> None:
+    """Raise InvalidCommand where an option follows the name of an image, which might have been a task with its own."""
+    if words and words[0].startswith("-"):
+        options = [word for word in words if word.startswith("-") or word.isdigit()]
+        raise InvalidCommand(
+            f"{words[0]} stands behind {name}: options stand before the name of an image\n"
+            f"  hint: larder {' '.join([*options, name])}"
         )
 
 

@@ -16,6 +16,10 @@ from tests.kit.project import OWN_DODO, Project, Result, disk
         (("aaaaa",), "did you mean aaaa?"),
         (("lima:aaaa", "--temlate"), "there is no option --temlate; did you mean --template?"),
         (("clone:aaaa", "--siez", "1"), "there is no option --siez; did you mean --size?"),
+        (
+            ("aaaa", "-n", "4", "-c"),
+            "-n stands behind aaaa: options stand before the name of an image\n  hint: larder -n 4 -c aaaa",
+        ),
         (("status", "--jsno"), "there is no option --jsno; did you mean --json?"),
         (("raw:aaaa", "--alwys-execute"), "there is no option --alwys-execute"),
         (("-n", "x", "raw:aaaa"), "-n: expected a whole number, got 'x'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ from .spoken import FAILED
 if TYPE_CHECKING:
     from recipes.project.plan import Row, Totals
     from recipes.project.workspace import Workspace
+
+#: Notes that differ in their urls only and are all shown, and images that are named of the others.
+_ALIKE, _NAMED = 2, 6
+_URL = re.compile(r"\S+://\S+: ")
 
 
 class Plan(CacheCommand):
@@ -84,8 +89,8 @@ def _text(space: Workspace, rows: list[Row], sums: Totals) -> str:
         sizes = (row.download, row.content_size, row.virtual_size)
         table.append((row.image.name, " ".join(row.runs), *map(_size, sizes), " ".join(row.released)))
     lines = [*aligned(table, right={2, 3, 4}), ""]
+    lines += _notes(rows)
     for row in rows:
-        lines += row.notes
         if row.root:
             lines.append(f"{row.image.name}: its root file system is {row.root}")
         if row.resumed:
@@ -101,6 +106,23 @@ def _text(space: Workspace, rows: list[Row], sums: Totals) -> str:
     lines.append(f"{images} for {space.settings.arch}: {format_size(sums.download)} to download{more}")
     lines.append(_room(space, sums))
     return "\n".join(lines)
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    """Return what a person should know; of what holds for many images, as that there is no network, the first."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        for note in row.notes:
+            reason = _URL.sub("", note.removeprefix(f"{row.image.name}: "))
+            alike.setdefault(reason, []).append((row.image.name, note))
+    lines = []
+    for found in alike.values():
+        few = found if len(found) <= _ALIKE else found[:1]
+        lines += [note for _, note in few]
+        if rest := [name for name, _ in found[len(few) :]]:
+            more = f" and {len(rest) - _NAMED} more" if len(rest) > _NAMED else ""
+            lines.append(f"  so it is with {', '.join(rest[:_NAMED])}{more}")
+    return lines
 
 
 def _size(size: int | None) -> str:

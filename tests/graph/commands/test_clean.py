@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
+from recipes.formats.io.sparse import allocated
+from recipes.units import format_size
 from tests.kit.lima import entry_of as lima_entry
 from tests.kit.project import Project, disk
 
@@ -46,3 +49,33 @@ def test_everything_is_what_is_in_the_cache(project: Project, tmp_path: Path) ->
     assert project.doit("clean", "clone:a").status == 0
     project.ok("clean", "lima:a")
     assert not lima.exists()
+
+
+def size_of(project: Project, file: str) -> str:
+    return format_size(allocated(project.entry("a") / file))
+
+
+def test_what_went_is_said(project: Project, tmp_path: Path) -> None:
+    project.declare("a", gzip.compress(disk("a"), mtime=0), "a.raw.gz")
+    project.declare("b", disk("b"))
+    project.ok("raw:a", "raw:b", "fetch:a")
+    assert project.ok("clean", "-n", "fetch:a", "raw:a").splitlines() == [
+        f"fetch:a: would be deleted, {size_of(project, 'wrapper')} freed",
+        f"raw:a: would be deleted, {size_of(project, 'disk.raw')} freed",
+    ]
+    raw, wrapper = size_of(project, "disk.raw"), size_of(project, "wrapper")
+    assert project.ok("clean", "raw:a") == f"raw:a: deleted, {raw} freed\n"
+    assert project.ok("clean", "raw:a") == "nothing of it is in the cache\n"
+    project.ok("clone:b", "--to", str(tmp_path / "b.raw"), "--mode", "hardlink", "--format", "qcow2")
+    assert project.ok("clean", "raw:b") == "raw:b: deleted; its file has another name, so that nothing is freed\n"
+    # Of hundreds of tasks those that had something are named.
+    assert project.ok("clean", "-a").splitlines() == [f"fetch:a: deleted, {wrapper} freed"]
+
+
+def test_tasks_of_ones_own_are_cleaned_as_doit_does(project: Project) -> None:
+    project.declare("a", disk("a"))
+    own = 'def task_own():\n    return {"actions": ["touch made"], "clean": ["echo away; rm made"]}\n'
+    (project.folder / "dodo.py").write_text((project.folder / "dodo.py").read_text() + own)
+    project.ok("own")
+    assert "away" in project.ok("clean", "own")
+    assert not (project.folder / "made").exists()

@@ -458,3 +458,19 @@ class TestSpace:
         project.write()
         (note,) = plan(project)["a"]["notes"]
         assert note == "a: will be refused: its disk has 1.0 EiB, and max-virtual-size is 2.0 TiB"
+
+
+def test_what_holds_for_many_images_is_said_once(project: Project) -> None:
+    for number in range(12):
+        project.declare(f"i{number}", disk("i"))
+        project.declared[f"i{number}"]["source"] |= {"url": f"http://127.0.0.1:9/{number}/i.img"}
+    project.declare("other", disk("other"))
+    project.declared["other"]["source"] |= {"size": 5}
+    project.write()
+    text = project.ok("plan")
+    refused = [line for line in text.splitlines() if "connection refused" in line]
+    assert len(refused) == 1
+    assert refused[0].startswith("http://127.0.0.1:9/0/") or refused[0].startswith("i0: ")
+    assert "  so it is with i1, i2, i3, i4, i5, i6 and 5 more\n" in text
+    assert "other: expected 5 bytes" in text
+    assert project.ok("plan", "i1", "i2").count("connection refused") == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import upstreams
+from tests.kit import pages, upstreams
 from tests.kit.oracles import need
 from tests.kit.project import OWN_DODO, disk
 from tests.kit.servers import nginx
@@ -86,6 +86,7 @@ def machine(tmp_path: Path, programs: Path) -> Machine:
 
 
 def test_the_catalogue_is_there(machine: Machine) -> None:
+    assert re.search(r"(?m)^ubuntu-24\.04 +x86_64 aarch64 ", machine.ok("larder", "list"))
     assert "raw:ubuntu-24.04" in machine.ok("larder", "list", "-q", "--all").split()
     assert machine.ok("larder", "--version").startswith("larder ")
     assert "larder raw:demo" in machine.ok("larder", "-h")
@@ -101,6 +102,11 @@ def test_the_man_pages_are_there(machine: Machine) -> None:
         found = subprocess.run(["man", "-w", name], env=machine.environ, capture_output=True, text=True, check=True)
         assert found.stdout == f"{page}\n"
         assert f"larder {machine.ok('larder', '--version').split()[1]}" in page.read_text().splitlines()[0]
+
+
+def test_what_the_readme_shows(machine: Machine) -> None:
+    environ = {**machine.environ, "LARDER_ARCH": "x86_64", "PYTHONUNBUFFERED": "1"}
+    pages.play(pages.README, machine.folder, environ)
 
 
 @pytest.mark.parametrize("words", [["demo"], ["rootfs:demo"], ["vhdx:demo"], ["oci:demo"]])

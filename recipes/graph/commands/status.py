@@ -13,7 +13,7 @@ from recipes.graph.missing import undeclared
 from recipes.kinds import KINDS
 from recipes.project import inventory
 from recipes.project.inventory import COMMAND_LINE
-from recipes.settings import IMAGES
+from recipes.settings import IMAGES, catalogue
 from recipes.units import format_duration, format_size
 from recipes.wording import meant
 
@@ -123,11 +123,13 @@ def _status_text(space: Workspace, found: list[Row], totals: Totals) -> str:
 
 
 def _askers(space: Workspace, row: Row) -> str:
-    """Return for whom an artifact is kept: you, this images.toml, or another one by its folder."""
-    own = str(space.settings.images)
-    words = ["you" if each == COMMAND_LINE else each for each in row.asked_by]
-    words = [space.settings.images.name if each == own else each.removesuffix(f"/{IMAGES}") for each in words]
-    return ", ".join(words)
+    """Return for whom an artifact is kept: you, the catalogue, this images.toml, or another one by its folder."""
+    names = {
+        COMMAND_LINE: "you",
+        str(space.settings.images): space.settings.images.name,
+        str(catalogue()): "the catalogue",
+    }
+    return ", ".join(names.get(each) or each.removesuffix(f"/{IMAGES}") for each in row.asked_by)
 
 
 def _known(size: int | None) -> str:

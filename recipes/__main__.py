@@ -382,10 +382,9 @@ def _qcow2(options: argparse.Namespace) -> str:
         raw = draft.with_name(f"{draft.name}.raw")
         try:
             disk.to_raw(options.source, raw, context, blkhash=False)
-            write_compressed(raw, draft, options.compression, context)
+            return {"blkhash": write_compressed(raw, draft, options.compression, context)}
         finally:
             raw.unlink(missing_ok=True)
-        return {}
 
     return _step(options, "qcow2", make)
 
@@ -400,10 +399,9 @@ def _vmdk(options: argparse.Namespace) -> str:
         try:
             made = disk.to_raw(options.source, raw, context)
             assert made.blkhash is not None, "it was asked for"
-            write_stream(raw, draft, context, identity=made.blkhash.hex.encode())
+            return {"blkhash": write_stream(raw, draft, context, identity=made.blkhash.hex.encode())}
         finally:
             raw.unlink(missing_ok=True)
-        return {}
 
     return _step(options, "vmdk", make)
 
@@ -498,8 +496,7 @@ def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
         document = {
             "larder": SCHEMA_VERSION,
             "kind": kind,
-            # What is made by this step alone, and is no kind of the cache, has none.
-            **({"recipe": RECIPES[kind].name} if kind in RECIPES else {}),
+            "recipe": RECIPES[kind].name,
             "content": made.get("content"),
             "artifact": plain(artifact),
             "durations": {kind: seconds},

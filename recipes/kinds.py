@@ -42,6 +42,13 @@ class Row(NamedTuple):
     disktype: str | None = None
     #: The attribute of an image that says how large it may be, beside max-virtual-size.
     own_size: str | None = None
+    #: What `clone --format` calls it, where its name is that of an overlay.
+    cloned_as: str | None = None
+
+    @property
+    def format(self) -> str:
+        """What `clone --format` calls it."""
+        return self.cloned_as or self.name
 
 
 _ROWS = (
@@ -128,6 +135,46 @@ A machine that runs writes to its disk, so clone it first, onto a Windows drive.
                       Set-VMFirmware {image} -SecureBootTemplate MicrosoftUEFICertificateAuthority
 """,
         is_written=True,
+    ),
+    Row(
+        name="qcow2",
+        file="disk.qcow2",
+        made_from={"disk": "raw"},
+        doc="{title} as a QCOW2 with compressed clusters",
+        group="Each disk image as a QCOW2 with compressed clusters.",
+        clients="""
+A QCOW2 with compressed clusters, to be stored and sent: {path}
+A machine that runs writes to its disk, so clone it first. A clone of the RAW is there sooner: larder help raw:{image}
+
+  a disk of its own   larder clone:{image} --format compressed-qcow2 --to disk.qcow2
+  QEMU                -drive file=disk.qcow2,format=qcow2
+  libvirt             virt-install --import --disk disk.qcow2 --name {image} --memory 2048 --osinfo linux2022
+  Proxmox             qm importdisk VMID {path} STORAGE
+  OpenStack           openstack image create --disk-format qcow2 --container-format bare --file {path} {image}
+
+zstd is read by QEMU 5.1 and later; `qcow2-compression = "zlib"` in images.toml is for what reads no zstd.
+""",
+        is_written=True,
+        is_compressed=True,
+        disktype="qcow2",
+        cloned_as="compressed-qcow2",
+    ),
+    Row(
+        name="vmdk",
+        file="disk.vmdk",
+        made_from={"disk": "raw"},
+        doc="{title} as a streamOptimized VMDK, for vSphere and OVAs",
+        group="Each disk image as a streamOptimized VMDK, for vSphere and OVAs.",
+        clients="""
+A streamOptimized VMDK, which is imported and not written to: {path}
+
+  a file of its own   larder clone:{image} --format vmdk --to {image}.vmdk
+  vSphere             govc import.vmdk {path} FOLDER
+  ESXi                vmkfstools -i {image}.vmdk -d thin disk.vmdk
+  VirtualBox          VBoxManage clonemedium disk {path} {image}.vdi --format VDI
+  AWS                 aws ec2 import-snapshot --disk-container Format=VMDK,Url=s3://BUCKET/{image}.vmdk
+""",
+        is_compressed=True,
     ),
     Row(
         name="rootfs",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Arch = Literal["x86_64", "aarch64"]
 Kind = Literal["disk", "rootfs", "oci"]
 Compression = Literal["gzip", "zstd", "none"]
+Qcow2Compression = Literal["zstd", "zlib"]
 
 #: What a virtual disk may claim, unless images.toml or the command line says otherwise.
 DEFAULT_MAX_VIRTUAL_SIZE = "2TiB"
@@ -29,6 +30,8 @@ DEFAULT_VHDX_SIZE = "1TiB"
 DEFAULT_EXT4_SIZE = "8GiB"
 #: Every client loads gzip; docker before release 23 does not load zstd.
 DEFAULT_COMPRESSION: Compression = "gzip"
+#: Every QEMU since 5.1 reads zstd, which is smaller and faster in both directions.
+DEFAULT_QCOW2_COMPRESSION: Qcow2Compression = "zstd"
 
 #: Hex digits of each digest algorithm that a source may be pinned with.
 DIGEST_LENGTHS = {"sha256": 64, "sha512": 128}
@@ -116,6 +119,8 @@ class Image(NamedTuple):
     ext4_journal: bool = True
     #: Of the layer in an OCI archive.
     compression: Compression = DEFAULT_COMPRESSION
+    #: Of the clusters of a QCOW2.
+    qcow2_compression: Qcow2Compression = DEFAULT_QCOW2_COMPRESSION
 
 
 class Identity(NamedTuple):

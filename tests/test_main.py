@@ -101,7 +101,8 @@ def test_compressed_qcow2(compression: str, tmp_path: Path, capsys: pytest.Captu
     raw.write_bytes(disk("thing"))
     assert main(["qcow2", "--json", f"--compression={compression}", str(raw), str(made)]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["kind"] == "qcow2"
+    jsonschema.validate(said, SCHEMA)
+    assert (said["kind"], said["recipe"]) == ("qcow2", "qcow2/1")
     assert said["artifact"]["size"] == made.stat().st_size
     # The compression type is in the header from 5.1 on.
     assert made.read_bytes()[104] == (compression == "zstd")

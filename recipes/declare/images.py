@@ -6,7 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from recipes.kinds import DERIVABLE
-from recipes.model import DEFAULT_COMPRESSION, DEFAULT_EXT4_SIZE, DEFAULT_VHDX_SIZE, Image
+from recipes.model import (
+    DEFAULT_COMPRESSION,
+    DEFAULT_EXT4_SIZE,
+    DEFAULT_QCOW2_COMPRESSION,
+    DEFAULT_VHDX_SIZE,
+    Image,
+)
 from recipes.rootplace import ANYWHERE, RootPlace
 from recipes.settings import ARCH_ALIASES
 from recipes.units import format_size
@@ -140,6 +146,7 @@ class ImageReader:
                 ext4_size=ext4_size,
                 ext4_journal=entries.get("ext4-journal", True),
                 compression=entries.get("oci-compression", DEFAULT_COMPRESSION),
+                qcow2_compression=entries.get("qcow2-compression", DEFAULT_QCOW2_COMPRESSION),
             )
             for arch, source in sources.items()
         }

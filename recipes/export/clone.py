@@ -33,20 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from recipes.kinds import Row
     from recipes.model import Kind
     from recipes.progress import Progress
 
 #: How bytes come from one file to another without being converted.
 Method = Literal["reflink", "hardlink", "copy"]
 METHODS: tuple[Method, ...] = get_args(Method)
-#: The format that is no kind of artifact: an overlay on a RAW.
+#: The format that is no kind of artifact: an overlay on a RAW. The kind of this name is cloned by another one.
 OVERLAY = "qcow2"
 #: The formats that are disks, whose size may be chosen.
-_DISKS = frozenset({OVERLAY, *(row.name for row in KINDS.values() if row.is_resizable)})
+_DISKS = frozenset({OVERLAY, *(row.format for row in KINDS.values() if row.is_resizable)})
 #: The formats that are a file system, without a partition table around it.
-_FILE_SYSTEMS = frozenset(row.name for row in KINDS.values() if row.is_file_system)
+_FILE_SYSTEMS = frozenset(row.format for row in KINDS.values() if row.is_file_system)
 #: The formats that whoever takes a clone of them writes to.
-_WRITTEN = frozenset(row.name for row in KINDS.values() if row.is_written)
+_WRITTEN = frozenset(row.format for row in KINDS.values() if row.is_written)
 #: What `auto` tries, in this order; a file that is written to is never the cache's own.
 _WAYS: tuple[Method, ...] = ("reflink", "copy")
 _OVERLAY_WAYS: tuple[Method, ...] = ("hardlink", "reflink", "copy")
@@ -74,7 +75,7 @@ class Wish:
                 f"an instance writes to its {format}, and as a hard link that would be the cache's",
                 hint=f"--format {OVERLAY} writes beside its hard link" if format == "raw" else None,
             )
-        #: A kind of artifact, which is cloned as the file that it is, or `OVERLAY`.
+        #: That of a kind of artifact, which is cloned as the file that it is, or `OVERLAY`.
         self.format: Final = format
         #: Bytes of the clone's disk; None for as many as the artifact has.
         self.size: Final = size
@@ -86,7 +87,7 @@ class Wish:
     @property
     def kind(self) -> str:
         """The kind of artifact that is cloned."""
-        return "raw" if self.format == OVERLAY else self.format
+        return "raw" if self.format == OVERLAY else _rows()[self.format].name
 
     @property
     def ways(self) -> tuple[Method, ...]:
@@ -120,9 +121,14 @@ class Cloned(NamedTuple):
 
 def formats(kind: Kind) -> tuple[str, ...]:
     """Return the formats that an image of `kind` can be cloned in, the one that is meant where none is named first."""
-    kinds = DERIVABLE[kind]
-    first = ("raw", OVERLAY) if "raw" in kinds else ("rootfs",)
-    return (*first, *(each for each in kinds if each not in first))
+    found = [KINDS[each].format for each in DERIVABLE[kind]]
+    first = ("raw", OVERLAY) if "raw" in found else ("rootfs",)
+    return (*first, *(each for each in found if each not in first))
+
+
+def _rows() -> dict[str, Row]:
+    """Return the kinds of artifact by their formats."""
+    return {row.format: row for row in KINDS.values()}
 
 
 def format_of(path: str, possible: Iterable[str]) -> str | None:
@@ -135,7 +141,8 @@ def format_of(path: str, possible: Iterable[str]) -> str | None:
     if suffix == f".{OVERLAY}":
         return OVERLAY
     # What is called so without a suffix, as the wrapper, is not meant by a file without one.
-    forms = [form for form in possible if form in KINDS and suffix and PurePath(KINDS[form].file).suffix == suffix]
+    rows = _rows()
+    forms = [form for form in possible if form in rows and suffix and PurePath(rows[form].file).suffix == suffix]
     if len(forms) > 1:
         raise StoreError(f"{path}: {suffix} is the suffix of {' and '.join(forms)}", hint="--format decides")
     if not forms and suffix in _FOREIGN:

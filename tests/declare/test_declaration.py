@@ -55,6 +55,7 @@ def test_images_in_registries(folder: Path) -> None:
         [images.pinned]
         vhdx-size = "64GiB"
         oci-compression = "zstd"
+        qcow2-compression = "zlib"
         [images.pinned.x86_64]
         url = "oci://localhost:5000/a/b:1@{SHA256}"
         [images.archive]
@@ -67,7 +68,8 @@ def test_images_in_registries(folder: Path) -> None:
     assert {image.kind for image in images.values()} == {"oci"}
     assert images["floating"].source.digest is None
     assert (images["floating"].derive, images["floating"].vhdx_size) == (("rootfs",), 1 << 40)
-    assert images["floating"].compression == "gzip"
+    assert (images["floating"].compression, images["floating"].qcow2_compression) == ("gzip", "zstd")
+    assert images["pinned"].qcow2_compression == "zlib"
     assert images["pinned"].source.digest == Digest.parse(SHA256)
     assert (images["pinned"].vhdx_size, images["pinned"].compression) == (64 << 30, "zstd")
 
@@ -282,8 +284,8 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         ),
         (
             f"{VALID}[images.a]\nderive = ['raw', §'vhdy']",
-            'images.a.derive[1]: expected "fetch", "content", "raw", "vhd", "hyperv", "rootfs", "ext4", "vhdx" or '
-            '"oci", got "vhdy"; did you mean "vhd"?',
+            'images.a.derive[1]: expected "fetch", "content", "raw", "vhd", "hyperv", "qcow2", "vmdk", "rootfs", '
+            '"ext4", "vhdx" or "oci", got "vhdy"; did you mean "vhd"?',
         ),
         (f"{VALID}[images.a]\nderive = ['raw', §'raw']", 'images.a.derive[1]: "raw" is listed twice'),
         (
@@ -752,6 +754,7 @@ IMAGES = st.fixed_dictionaries(
         "kind": st.sampled_from(["disk", "rootfs", "oci"]) | ODD,
         "vhdx-size": st.sampled_from(["1TiB", "1MiB", "0", 1 << 30]) | ODD,
         "oci-compression": st.sampled_from(["zstd", "xz"]) | ODD,
+        "qcow2-compression": st.sampled_from(["zstd", "xz"]) | ODD,
         "derive": st.lists(st.sampled_from(["fetch", "content", "raw", "vhd"]), max_size=3) | ODD,
         "url": URLS,
         "odd": ODD,

@@ -55,7 +55,7 @@ def unchanged(raw: Path) -> bool:
 class TestWish:
     def test_formats_of_each_kind_of_image(self) -> None:
         assert formats("disk")[:2] == ("raw", "qcow2")
-        assert set(formats("disk")) == {"qcow2", *DERIVABLE["disk"]}
+        assert set(formats("disk")) == {"compressed-qcow2", *DERIVABLE["disk"]}
         assert formats("rootfs")[0] == "rootfs"
         assert not {"raw", "qcow2"} & set(formats("rootfs"))
         assert len(set(formats("rootfs"))) == len(formats("rootfs"))
@@ -357,6 +357,7 @@ class TestTheSuffix:
             ("vm/disk.QCOW2", "qcow2"),
             ("disk.vhd", "vhd"),
             ("root.ext4", "ext4"),
+            ("disk.vmdk", "vmdk"),
         ],
     )
     def test_says_the_format(self, path: str, form: str | None) -> None:
@@ -374,3 +375,22 @@ class TestTheSuffix:
     def test_of_a_format_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(StoreError, match=r"no format for \.vdi, but raw, qcow2"):
             format_of("disk.vdi", self.DISK)
+
+
+class TestTheKindOfAnOverlaysName:
+    def test_is_cloned_by_a_name_of_its_own(self, raw: Path, tmp_path: Path) -> None:
+        assert Wish("qcow2").kind == "raw"
+        assert Wish("compressed-qcow2").kind == "qcow2"
+        assert {"qcow2", "compressed-qcow2"} <= set(formats("disk"))
+        assert not {"qcow2", "compressed-qcow2"} & set(formats("rootfs"))
+        made = clone(raw, tmp_path / "disk.qcow2", Wish("compressed-qcow2"))
+        assert made.base is None
+        assert made.path.read_bytes() == raw.read_bytes()
+
+    def test_is_written_to_so_it_is_no_hard_link(self) -> None:
+        assert Wish("qcow2", method="hardlink").ways == ("hardlink",)
+        assert Wish("vmdk", method="hardlink").ways == ("hardlink",)
+        with pytest.raises(StoreError, match="an instance writes to its compressed-qcow2"):
+            Wish("compressed-qcow2", method="hardlink")
+        with pytest.raises(StoreError, match="not for compressed-qcow2"):
+            Wish("compressed-qcow2", size=1 << 30)

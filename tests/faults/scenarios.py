@@ -55,6 +55,10 @@ def _qcow2(bench: Bench) -> None:
     bench.declare("a", qcow2("one"), "a.qcow2", derive=["raw", "fetch"])
 
 
+def _disks(bench: Bench) -> None:
+    bench.declare("a", packed("one"), "a.raw.gz", derive=["qcow2", "vmdk", "vhd", "hyperv"])
+
+
 def _rootfs(bench: Bench) -> None:
     bench.declare("a", tarball(), "a.tar.gz", **{"vhdx-size": "64MiB"})
 
@@ -98,6 +102,12 @@ SCENARIOS = (
     Scenario("update", _update, ("raw:a", "fetch:a"), serves="raw"),
     Scenario("qcow2", _qcow2, ("raw:a", "fetch:a")),
     Scenario("containers", _rootfs, ("vhdx:a", "oci:a"), kinds=("fetch", "content", "rootfs", "vhdx", "oci")),
+    Scenario(
+        "disks",
+        _disks,
+        ("qcow2:a", "vmdk:a", "vhd:a", "hyperv:a"),
+        kinds=("fetch", "content", "raw", "qcow2", "vmdk", "vhd", "hyperv"),
+    ),
     Scenario("several", _several, ("raw",)),
     Scenario("clone", _cloned, ("clone:a", "--to", "{vm}/disk", "--force", "--mode", "copy"), serves="raw"),
     Scenario("overlay", _cloned, ("clone:a", "--to", "{vm}/a.qcow2", "--force", "--format", "qcow2"), serves="raw"),

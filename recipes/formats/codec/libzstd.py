@@ -73,8 +73,8 @@ class Backend(Protocol):
         `read` is asked for more of the frame until it returns nothing. Raise ZstdError for a frame that is damaged.
         """
 
-    def compress(self, data: Buffer, level: int) -> bytes:
-        """Return `data` as a frame with its size and a checksum."""
+    def compress(self, data: Buffer, level: int, *, checksum: bool = True) -> bytes:
+        """Return `data` as a frame with its size, and a checksum unless something else vouches for it."""
 
     def stream(self, level: int, *, threads: int, job: int) -> Stream:
         """Begin a frame without size and checksum, which `threads` compress in jobs of `job` bytes of content each."""
@@ -166,10 +166,10 @@ class Package:
         except self._zstd.ZstdError as error:
             raise ZstdError(str(error)) from error
 
-    def compress(self, data: Buffer, level: int) -> bytes:
+    def compress(self, data: Buffer, level: int, *, checksum: bool = True) -> bytes:
         """See `Backend`."""
         # A new one for each frame took no longer, and has no past that could show in what it writes.
-        return self._zstd.ZstdCompressor(level, write_checksum=True).compress(data)
+        return self._zstd.ZstdCompressor(level, write_checksum=checksum).compress(data)
 
     def stream(self, level: int, *, threads: int, job: int) -> Stream:
         """See `Backend`."""
@@ -242,10 +242,10 @@ class Standard:
         if piece:
             yield bytes(piece)
 
-    def compress(self, data: Buffer, level: int) -> bytes:
+    def compress(self, data: Buffer, level: int, *, checksum: bool = True) -> bytes:
         """See `Backend`."""
         parameter = self._zstd.CompressionParameter
-        options = {parameter.compression_level: level, parameter.checksum_flag: 1}
+        options = {parameter.compression_level: level, parameter.checksum_flag: int(checksum)}
         return bytes(self._zstd.compress(data, options=options))
 
     def stream(self, level: int, *, threads: int, job: int) -> Stream:

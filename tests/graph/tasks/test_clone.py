@@ -73,7 +73,7 @@ class TestDerives:
             (["clone:a", "--to", str(vm / "x"), "--mode", "link"], "'hardlink'"),
             (["clone:a", "--too", str(vm / "x")], "there is no option --too; did you mean --to?"),
             (["clone:a", "--to", str(vm / "x"), "--mode", "hardlink"], "--format qcow2"),
-            (["clone:a", "--to", str(vm / "x"), "--format", "vmdk"], "but as raw, qcow2, fetch"),
+            (["clone:a", "--to", str(vm / "x"), "--format", "vdi"], "but as raw, qcow2, fetch"),
             (["clone:a", "--to", str(vm / "x"), "clone:a", "--to", str(vm / "y")], "named twice"),
             (["clone:b", "--to", str(vm / "x")], "clone:b"),
         ):

@@ -10,12 +10,13 @@ import os
 import struct
 import sys
 from array import array
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from recipes.errors import ImageError, LimitExceeded
 from recipes.formats.codec import libzstd
 from recipes.formats.disk.ahead import encoded
-from recipes.formats.io.sparse import SECTOR, SparseFile, data_chunks, data_units, removed_on_error
+from recipes.formats.io.hashed import HashedFile
+from recipes.formats.io.sparse import SECTOR, data_chunks, data_units, removed_on_error
 
 from .header import MAGIC, MAX_L1, V2, V3, Fields
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.formats.io.context import Context
-
-Compression = Literal["zlib", "zstd"]
+    from recipes.model import BlockHash, Qcow2Compression
 
 _BITS = 16
 _CLUSTER = 1 << _BITS
@@ -45,8 +45,8 @@ _ZERO = bytes(_CLUSTER)
 _Found = list[tuple[int, "bytes | None"]]
 
 
-def write_compressed(raw: Path, path: Path, compression: Compression, context: Context) -> None:
-    """Write the RAW disk at `raw` to a QCOW2 at `path`, which must not exist.
+def write_compressed(raw: Path, path: Path, compression: Qcow2Compression, context: Context) -> BlockHash:
+    """Write the RAW disk at `raw` to a QCOW2 at `path`, which must not exist; return the blkhash of the file.
 
     The disk is padded to whole sectors. The meter is told the bytes of data. After an error nothing is at `path`.
     Errors: `LimitExceeded` for more than QEMU opens, `ImageError` for a file that is cut meanwhile; `NoSpace`.
@@ -77,7 +77,7 @@ def write_compressed(raw: Path, path: Path, compression: Compression, context: C
 
         with (
             removed_on_error(path),
-            SparseFile(path, durable=context.durable) as file,
+            HashedFile(path, durable=context.durable) as file,
             context.meter(sum(stop - start for start, stop in data_units(fd, held, _CLUSTER))) as meter,
         ):
             image = _Image(file)
@@ -91,13 +91,16 @@ def write_compressed(raw: Path, path: Path, compression: Compression, context: C
                 start = cluster << _BITS
                 image.add_plain(cluster, read(start, min(start + _CLUSTER, held)))
             image.finish(size, compression)
+            assert file.blkhash is not None, "a finished file knows it"
+            return file.blkhash
 
 
-def _packer(compression: Compression) -> Callable[[bytes], bytes]:
+def _packer(compression: Qcow2Compression) -> Callable[[bytes], bytes]:
     """Return the function from a cluster to its compressed bytes; threads may share it."""
     if compression == "zstd":
         compress = libzstd.backend().compress
-        return lambda data: compress(data, _ZSTD_LEVEL)
+        # No cluster of any other writer has a checksum either, and with one the file would be larger than theirs.
+        return lambda data: compress(data, _ZSTD_LEVEL, checksum=False)
     from isal.isal_zlib import DEFLATED, compressobj
 
     def deflate(data: bytes) -> bytes:
@@ -110,7 +113,7 @@ def _packer(compression: Compression) -> Callable[[bytes], bytes]:
 class _Image:
     """The file, as far as it is written. Only L2 tables with data take memory."""
 
-    def __init__(self, file: SparseFile) -> None:
+    def __init__(self, file: HashedFile) -> None:
         self._file = file
         self._tables: dict[int, array[int]] = {}
         #: Of what is written; the first cluster is the header's.
@@ -164,7 +167,7 @@ class _Image:
             counts[each] = count
         return counts
 
-    def finish(self, size: int, compression: Compression) -> None:
+    def finish(self, size: int, compression: Qcow2Compression) -> None:
         """Write the tables and the header of a disk of `size` bytes."""
         length = -(-size // (_ENTRIES * _CLUSTER))
         l1 = array("Q", [0]) * max(1, length)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from recipes.errors import ImageError, LimitExceeded
 from recipes.formats.disk.ahead import encoded
-from recipes.formats.io.sparse import SECTOR, SparseFile, data_chunks, data_units, removed_on_error
+from recipes.formats.io.hashed import HashedFile
+from recipes.formats.io.sparse import SECTOR, data_chunks, data_units, removed_on_error
 
 from . import layout
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recipes.formats.io.context import Context
+    from recipes.model import BlockHash
 
 #: Bytes of a grain: what every writer has.
 GRAIN = 1 << 16
@@ -35,11 +37,12 @@ MAX_SIZE = 1 << 41
 _HEADS, _TRACK = 255, 63
 
 
-def write_stream(raw: Path, path: Path, context: Context, *, identity: bytes) -> None:
+def write_stream(raw: Path, path: Path, context: Context, *, identity: bytes) -> BlockHash:
     """Write the RAW disk at `raw`, padded to whole grains, to a VMDK at `path`, which must not exist.
 
-    Its CID follows from `identity`. The meter is told the bytes of data. After an error nothing is at `path`.
-    Errors: `LimitExceeded` for more than 2 TiB, `ImageError` for a file that is cut meanwhile; `NoSpace`.
+    Return the blkhash of the file. Its CID follows from `identity`. The meter is told the bytes of data. After an error
+    nothing is at `path`. Errors: `LimitExceeded` for more than 2 TiB, `ImageError` for a file that is cut meanwhile;
+    `NoSpace`.
     """
     from isal.isal_zlib import DEFLATED, compressobj
 
@@ -63,7 +66,7 @@ def write_stream(raw: Path, path: Path, context: Context, *, identity: bytes) ->
 
         with (
             removed_on_error(path),
-            SparseFile(path, durable=context.durable) as file,
+            HashedFile(path, durable=context.durable) as file,
             context.meter(sum(stop - start for start, stop in data_units(fd, held, GRAIN))) as meter,
         ):
             extent = _Extent(file, grains)
@@ -72,12 +75,14 @@ def write_stream(raw: Path, path: Path, context: Context, *, identity: bytes) ->
                     extent.add(grain, packed)
                 meter.advance(length)
             extent.finish(identity)
+            assert file.blkhash is not None, "a finished file knows it"
+            return file.blkhash
 
 
 class _Extent:
     """The file, as far as it is written."""
 
-    def __init__(self, file: SparseFile, grains: int) -> None:
+    def __init__(self, file: HashedFile, grains: int) -> None:
         self._file = file
         self._grains = grains
         self._directory = [0] * -(-grains // layout.TABLE_ENTRIES)

@@ -6,7 +6,9 @@ import pytest
 
 from recipes.errors import LimitExceeded
 from recipes.formats.disk.vmdk.write import GRAIN, MAX_SIZE, write_stream
+from recipes.formats.io import blkhash
 from recipes.formats.io.context import Context
+from recipes.progress import SILENT_METER
 from tests.kit.disk_images import disk, qemu_img, qemu_raw, read_all
 from tests.kit.oracles import need
 
@@ -21,7 +23,8 @@ QUICK = Context(durable=False)
 def test_every_reader_finds_the_disk(size: int, tmp_path: Path) -> None:
     need("qemu-img")
     raw, path = disk(tmp_path / "raw", size), tmp_path / "vmdk"
-    write_stream(raw, path, QUICK, identity=b"a")
+    found = write_stream(raw, path, QUICK, identity=b"a")
+    assert found == blkhash.of_file(path, jobs=1, meter=SILENT_METER)
     wanted = raw.read_bytes().ljust(-(-size // GRAIN) * GRAIN, b"\0")
     assert qemu_img("check", "-f", "vmdk", path)
     assert qemu_raw(path, "vmdk") == wanted

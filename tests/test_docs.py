@@ -19,6 +19,9 @@ import pytest
 from demo import build
 from recipes.__main__ import COMMANDS as STEPS
 from recipes.declare.images import COMMANDS
+from recipes.formats.codec.compression import CODECS
+from recipes.formats.disk.table import FORMATS
+from recipes.formats.io.probe import DISK_FORMATS, RAW_FORMATS
 from recipes.graph.commands import manual
 from recipes.kinds import KINDS
 from recipes.project import catalogue
@@ -235,3 +238,15 @@ def test_the_instances_of_the_readme(tmp_path: Path) -> None:
                 assert done.returncode == 0, done.stdout + done.stderr
     assert re.match(r"images:\n- location: \S+", (here / "started.yaml").read_text())
     assert list(tmp_path.glob(".cache/lima/download/by-url-sha256/*/data"))
+
+
+def test_each_disk_format_is_read_or_refused_on_the_page() -> None:
+    page = (REPOSITORY / "docs" / "refused.md").read_text()
+    table = page.split("## Disk images")[1].split("## ")[0]
+    for name in sorted(DISK_FORMATS | RAW_FORMATS):
+        (row,) = (line for line in table.splitlines() if line.startswith("|") and f"`{name}`" in line)
+        is_read = row.split("|")[2].strip() != ""
+        assert is_read == (name in FORMATS or name in RAW_FORMATS), f"{name}: {row}"
+    prose = page.split("## Compression and archives")[1].split("## ")[0]
+    for name in CODECS:
+        assert re.search(rf"\b{name}\b", prose), name

@@ -14,6 +14,7 @@ import tomllib
 from contextlib import nullcontext
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from demo import build
@@ -122,6 +123,42 @@ def test_links_lead_somewhere() -> None:
         for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in link:
                 assert (page.parent / link).exists(), (page.name, link)
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", page.read_text())
+
+
+def test_what_pages_declare_can_be_declared() -> None:
+    """Where nothing is left out: the schema takes it, and so does larder."""
+    schema = json.loads((REPOSITORY / "schema" / "images.schema.json").read_text())
+    whole = 0
+    for page in pages.PAGES:
+        for block in fenced(page, "toml"):
+            document = tomllib.loads(block)
+            images = document.get(
+                "images", {"some": {"x86_64": {"url": "https://example.org/", "digest": "sha256:" + "0" * 64}}}
+            )
+            if "…" not in block and all({"x86_64", "aarch64"} & set(image) for image in images.values()):
+                jsonschema.validate({**document, "images": images}, schema)
+                whole += 1
+    assert whole > 5
+
+
+def test_receipts_on_pages_are_receipts() -> None:
+    schema = json.loads((REPOSITORY / "schema" / "receipt.schema.json").read_text())
+    receipts = [json.loads(block) for page in pages.PAGES for block in fenced(page, "json")]
+    assert receipts
+    for receipt in receipts:
+        jsonschema.validate(receipt, schema)
+
+
+def test_each_page_is_found_from_the_first() -> None:
+    first, readme = (page.read_text() for page in (REPOSITORY / "docs" / "index.md", pages.README))
+    for page in pages.SITE:
+        if page.name != "index.md":
+            assert f"]({page.name})" in first, f"docs/index.md: {page.name}"
+            assert f"](docs/{page.name}" in readme, f"README.md: docs/{page.name}"
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

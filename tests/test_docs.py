@@ -263,7 +263,9 @@ def test_the_instances_of_the_readme(tmp_path: Path) -> None:
     }
     (block,) = sh(pages.README, "Instances")
     with nginx(served, prefix) as server:
-        declared = stages.declared("debian-13", f"{server.url}/disk.qcow2", stages.DEMO)
+        names = set(re.findall(r"(?:clone|lima):(\S+)", block))
+        assert names <= catalogue.images().keys()
+        declared = "".join(stages.declared(name, f"{server.url}/disk.qcow2", stages.DEMO) for name in sorted(names))
         (here / "images.toml").write_text(declared)
         for command in block.splitlines():
             if command.startswith("qemu-system"):

@@ -122,7 +122,7 @@ def find(url: str, wish: Wish, here: Arch, access: Access) -> Found:
     """
     if url.startswith(SCHEME) or is_layout(url):
         return _in_registry(url, wish, here, access)
-    peek = Peek(with_mirrors((url,), access.mirrors), label=shown(url), offline=access.offline)
+    peek = Peek(with_mirrors((url,), access.mirrors), label=tail(url), offline=access.offline)
     found = Found(url, _kind(url, peek), ())
     found.size = peek.size
     found.arches = (arch_of(url) or _in_content(url, here, access) or _assumed(here, found),)

@@ -185,6 +185,11 @@ class TestFromAUrl:
         assert result.status == 1
         assert "500" in result.err
 
+    def test_what_is_not_there(self, bare: Project, server: Nginx) -> None:
+        url = f"{server.url}/none.qcow2"
+        result = bare.larder("add", "none", url)
+        assert (result.status, result.err) == (1, f"none.qcow2: {url}: 404 Not Found\n")
+
     def test_for_scripts(self, bare: Project, root: Path, server: Nginx) -> None:
         (root / "disk.img").write_bytes(disk("b"))
         upstreams.shape("SHA256SUMS", root / "disk.img")

@@ -8,28 +8,36 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, NoReturn, TypeVar, get_args
 
 from . import __version__
-from .console import Watch, console, take_any_text
+from .console import take_any_text
 from .errors import Interrupted, LarderError
-from .formats.io.context import Context
-from .model import DEFAULT_COMPRESSION, DEFAULT_EXT4_SIZE, DEFAULT_MAX_VIRTUAL_SIZE, DEFAULT_VHDX_SIZE, Compression
+from .model import (
+    DEFAULT_COMPRESSION,
+    DEFAULT_EXT4_SIZE,
+    DEFAULT_MAX_VIRTUAL_SIZE,
+    DEFAULT_QCOW2_COMPRESSION,
+    DEFAULT_VHDX_SIZE,
+    Compression,
+    Qcow2Compression,
+)
 from .redact import shown
 from .rootplace import ANYWHERE, RootPlace
 from .settings import ARCH_ALIASES, parse_jobs, processors
-from .units import format_size, parse_size
+from .steps import disks
+from .steps.step import Request, require_file
+from .steps.step import shown as progress_shown
+from .units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from .formats.tree.tree import Tree
-    from .progress import Progress
+    from .steps import trees
 
 _Parsed = TypeVar("_Parsed")
 
@@ -175,30 +183,30 @@ def _declare_vhdx(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_vhdx)
 
 
-def _declare_vhd(parser: argparse.ArgumentParser) -> None:
+def _declare_written(parser: argparse.ArgumentParser, target: str) -> None:
     _declare_step(parser)
-    parser.set_defaults(run=_vhd)
-
-
-def _declare_hyperv(parser: argparse.ArgumentParser) -> None:
-    _declare_step(parser)
-    parser.set_defaults(run=_hyperv)
+    parser.set_defaults(run=_write, target=target)
 
 
 def _declare_qcow2(parser: argparse.ArgumentParser) -> None:
-    _declare_step(parser)
+    _declare_written(parser, "qcow2")
+    _declare_qcow2_compression(parser)
+
+
+def _declare_qcow2_compression(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compression",
-        choices=("zstd", "zlib"),
-        default="zstd",
-        help="of the clusters; zlib is for readers from before QEMU 5.1 (default: %(default)s)",
+        choices=get_args(Qcow2Compression),
+        default=DEFAULT_QCOW2_COMPRESSION,
+        help="of a QCOW2; zlib is for readers from before QEMU 5.1 (default: %(default)s)",
     )
-    parser.set_defaults(run=_qcow2)
 
 
-def _declare_vmdk(parser: argparse.ArgumentParser) -> None:
+def _declare_convert(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
-    parser.set_defaults(run=_vmdk)
+    parser.add_argument("--to", choices=tuple(disks.TARGETS), help="what to write (default: what DST's suffix says)")
+    _declare_qcow2_compression(parser)
+    parser.set_defaults(run=_convert)
 
 
 def _declare_ext4(parser: argparse.ArgumentParser) -> None:
@@ -251,10 +259,17 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "raw": ("convert a disk image to a sparse RAW file", _declare_raw),
     "content": ("undo gzip, xz, bzip2 or zstd, with holes", _declare_content),
     "rootfs": (f"{_ROOT}, as a canonical tar archive", _declare_rootfs),
+    "convert": ("any disk image, compressed or not, in another format", _declare_convert),
     "qcow2": ("a QCOW2 with compressed clusters, of a disk image", _declare_qcow2),
-    "vmdk": ("a streamOptimized VMDK for vSphere and OVAs, of a disk image", _declare_vmdk),
-    "vhd": ("a fixed VHD for Azure, of a disk image", _declare_vhd),
-    "hyperv": ("a dynamic VHDX of the whole disk for Hyper-V, of a disk image", _declare_hyperv),
+    "vmdk": (
+        "a streamOptimized VMDK for vSphere and OVAs, of a disk image",
+        partial(_declare_written, target="vmdk"),
+    ),
+    "vhd": ("a fixed VHD for Azure, of a disk image", partial(_declare_written, target="vhd")),
+    "hyperv": (
+        "a dynamic VHDX of the whole disk for Hyper-V, of a disk image",
+        partial(_declare_written, target="vhdx"),
+    ),
     "ext4": (f"{_ROOT}, as a bare ext4 for microVMs", _declare_ext4),
     "vhdx": (f"{_ROOT}, as ext4 in a VHDX for WSL2", _declare_vhdx),
     "oci": (f"{_ROOT}, as an archive for docker, podman, …", _declare_oci),
@@ -275,249 +290,64 @@ def _argument(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
     return parsed
 
 
-def _raw(options: argparse.Namespace) -> str:
-    from .formats.disk import to_raw as disk
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        made = disk.to_raw(options.source, draft, _context(options, draft, progress), blkhash=not options.no_blkhash)
-        return {
-            "content": {
-                "digest": None,
-                "size": options.source.stat().st_size,
-                "format": made.source_format,
-                "virtual_size": made.virtual_size,
-            },
-            "blkhash": made.blkhash,
-        }
-
-    return _step(options, "raw", make)
-
-
-def _content(options: argparse.Namespace) -> str:
-    from .formats.io.bounds import content_limit
-    from .formats.wrapper import unwrap
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        context = _context(options, draft, progress)
-        limit = content_limit(options.source.stat().st_size, context.limit)
-        made = unwrap.unwrap(
-            options.source,
-            draft,
-            context._replace(limit=limit),
-            digests=not options.no_digests,
-            published="sha256" if options.sha256 else None,
-        )
-        return {
-            "content": {
-                "digest": str(made.digest) if made.digest else None,
-                "size": made.size,
-                "format": made.format,
-                "virtual_size": made.virtual_size,
-            },
-            "blkhash": made.blkhash,
-            "digest": made.digest,
-        }
-
-    return _step(options, "content", make)
-
-
-def _rootfs(options: argparse.Namespace) -> str:
-    from .formats import rootfs
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        with _tree(options, draft, progress) as tree:
-            digest = rootfs.write(tree, draft, _context(options, draft, progress))
-        return {"digest": digest}
-
-    return _step(options, "rootfs", make)
-
-
-def _vhdx(options: argparse.Namespace) -> str:
-    from .formats.wsl import write_vhdx
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        with _tree(options, draft, progress) as tree:
-            write_vhdx(tree, draft, _context(options, draft, progress), size=options.size)
-        return {}
-
-    return _step(options, "vhdx", make)
-
-
-def _vhd(options: argparse.Namespace) -> str:
-    from .formats.disk import to_raw as disk
-    from .formats.disk.vhd import write
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        made = disk.to_raw(options.source, draft, _context(options, draft, progress))
-        assert made.blkhash is not None, "it was asked for"
-        write.finish(draft, made.blkhash.hex.encode(), durable=False)
-        return {}
-
-    return _step(options, "vhd", make)
-
-
-def _hyperv(options: argparse.Namespace) -> str:
-    from .formats.disk import to_raw as disk
-    from .formats.disk.vhdx.whole import write_whole
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        context = _context(options, draft, progress)
-        raw = draft.with_name(f"{draft.name}.raw")
-        try:
-            made = disk.to_raw(options.source, raw, context)
-            assert made.blkhash is not None, "it was asked for"
-            return {"blkhash": write_whole(raw, draft, context, identity=made.blkhash.hex.encode())}
-        finally:
-            raw.unlink(missing_ok=True)
-
-    return _step(options, "hyperv", make)
-
-
-def _qcow2(options: argparse.Namespace) -> str:
-    from .formats.disk import to_raw as disk
-    from .formats.disk.qcow2.compress import write_compressed
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        context = _context(options, draft, progress)
-        raw = draft.with_name(f"{draft.name}.raw")
-        try:
-            disk.to_raw(options.source, raw, context, blkhash=False)
-            return {"blkhash": write_compressed(raw, draft, options.compression, context)}
-        finally:
-            raw.unlink(missing_ok=True)
-
-    return _step(options, "qcow2", make)
-
-
-def _vmdk(options: argparse.Namespace) -> str:
-    from .formats.disk import to_raw as disk
-    from .formats.disk.vmdk.write import write_stream
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        context = _context(options, draft, progress)
-        raw = draft.with_name(f"{draft.name}.raw")
-        try:
-            made = disk.to_raw(options.source, raw, context)
-            assert made.blkhash is not None, "it was asked for"
-            return {"blkhash": write_stream(raw, draft, context, identity=made.blkhash.hex.encode())}
-        finally:
-            raw.unlink(missing_ok=True)
-
-    return _step(options, "vmdk", make)
-
-
-def _ext4(options: argparse.Namespace) -> str:
-    from .formats import microvm
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        with _tree(options, draft, progress) as tree:
-            for lack in microvm.lacks(tree):
-                progress.note(lack)
-            blkhash = microvm.write_ext4(
-                tree,
-                draft,
-                _context(options, draft, progress),
-                size=options.size,
-                label=options.label,
-                journal=not options.no_journal,
-            )
-        return {"blkhash": blkhash}
-
-    return _step(options, "ext4", make)
-
-
-def _oci(options: argparse.Namespace) -> str:
-    from .derive.oci import reference
-    from .formats.oci import archive as oci_archive
-
-    def make(draft: Path, progress: Progress) -> dict[str, Any]:
-        with _tree(options, draft, progress) as tree:
-            name = reference(options.name or options.source.resolve().name.partition(".")[0].lower())
-            about = oci_archive.About(ARCH_ALIASES[options.arch], name, {})
-            context = _context(options, draft, progress)
-            oci_archive.write(tree, draft, about, context, compression=options.compression)
-        return {}
-
-    return _step(options, "oci", make)
-
-
-def _tree(options: argparse.Namespace, draft: Path, progress: Progress) -> Tree:
-    """Return the root file system in SRC, whatever that is."""
-    from .formats import rootfs
-
-    wanted = rootfs.Wanted(None, ARCH_ALIASES[options.arch], options.strip, options.root)
-    return rootfs.open_tree(options.source, _context(options, draft, progress), wanted)
-
-
-def _context(options: argparse.Namespace, draft: Path, progress: Progress) -> Context:
-    return Context(
-        progress,
-        options.source.name,
+def _request(options: argparse.Namespace) -> Request:
+    return Request(
+        options.source,
+        options.destination,
         options.jobs,
         options.max_virtual_size,
-        durable=False,
-        scratch=lambda: draft.with_name(f"{draft.name}.{os.urandom(4).hex()}"),
+        options.force,
+        options.json,
+        options.stop,
     )
 
 
-def _step(options: argparse.Namespace, kind: str, make: Any) -> str:
-    """Make DST under a temporary name beside it, so that a run that is killed leaves nothing at DST.
+def _wanted(options: argparse.Namespace) -> trees.Wanted:
+    from .steps import trees
 
-    Nothing is fsynced: neither do cp, gzip and qemu-img, whose place this takes.
-    """
-    from .export.clone import require_folder, require_free
-    from .formats.io.sparse import measure
-    from .model import Artifact
-
-    destination: Path = options.destination
-    if not (kind in _FOLDERS and options.source.is_dir()):
-        _require_file(options.source)
-    require_free(destination, force=options.force)
-    require_folder(destination)
-    draft = destination.with_name(f".{destination.name}.{os.urandom(4).hex()}")
-    shown = console(sys.stderr, options.stop) if sys.stderr.isatty() and not options.json else None
-    began = time.monotonic()
-    try:
-        made = make(draft, shown or Watch(options.stop))
-        draft.replace(destination)
-    finally:
-        draft.unlink(missing_ok=True)
-        if shown is not None:
-            shown.close()
-    seconds = round(time.monotonic() - began, 3)
-    artifact = measure(destination, Artifact(digest=made.get("digest"), blkhash=made.get("blkhash")))
-    if options.json:
-        # Imported here and not before: they are a tenth of the time of a small image.
-        import json
-
-        from .cache.receipt import SCHEMA_VERSION, plain
-        from .derive.engine import RECIPES
-
-        document = {
-            "larder": SCHEMA_VERSION,
-            "kind": kind,
-            "recipe": RECIPES[kind].name,
-            "content": made.get("content"),
-            "artifact": plain(artifact),
-            "durations": {kind: seconds},
-        }
-        return json.dumps(document, indent=1) + "\n"
-    text = f"{destination}: {format_size(artifact.size)}, {format_size(artifact.allocated)} on disk, {seconds:.1f} s\n"
-    if artifact.digest:
-        text += f"  {artifact.digest}\n"
-    if artifact.blkhash:
-        text += f"  blkhash {artifact.blkhash.algorithm} {artifact.blkhash.hex}\n"
-    return text
+    return trees.Wanted(options.arch, options.strip, options.root)
 
 
-#: Steps that take the folder of an image layout as well.
-_FOLDERS = ("rootfs", "ext4", "vhdx", "oci")
+def _raw(options: argparse.Namespace) -> str:
+    return disks.raw(_request(options), blkhash=not options.no_blkhash)
 
 
-def _require_file(source: Path) -> None:
-    if not source.is_file():
-        found = "a folder" if source.is_dir() else "nothing"
-        raise LarderError(f"{source}: expected a file, found {found}")
+def _content(options: argparse.Namespace) -> str:
+    return disks.content(_request(options), digests=not options.no_digests, sha256=options.sha256)
+
+
+def _write(options: argparse.Namespace) -> str:
+    return disks.write(_request(options), options.target, getattr(options, "compression", DEFAULT_QCOW2_COMPRESSION))
+
+
+def _convert(options: argparse.Namespace) -> str:
+    target = options.to or disks.target_of(options.destination)
+    return disks.convert(_request(options), target, options.compression)
+
+
+def _rootfs(options: argparse.Namespace) -> str:
+    from .steps import trees
+
+    return trees.rootfs(_request(options), _wanted(options))
+
+
+def _vhdx(options: argparse.Namespace) -> str:
+    from .steps import trees
+
+    return trees.vhdx(_request(options), _wanted(options), size=options.size)
+
+
+def _ext4(options: argparse.Namespace) -> str:
+    from .steps import trees
+
+    journal = not options.no_journal
+    return trees.ext4(_request(options), _wanted(options), size=options.size, label=options.label, journal=journal)
+
+
+def _oci(options: argparse.Namespace) -> str:
+    from .steps import trees
+
+    return trees.oci(_request(options), _wanted(options), compression=options.compression, name=options.name)
 
 
 def _clone(options: argparse.Namespace) -> str:
@@ -525,16 +355,12 @@ def _clone(options: argparse.Namespace) -> str:
     from .formats.disk.foreign import refusal
     from .formats.io.probe import RAW_FORMATS, probe
 
-    _require_file(options.source)
+    require_file(options.source)
     if (found := probe(options.source)) not in RAW_FORMATS:
         raise refusal(options.source, found, "a RAW disk")
     wish = Wish(options.format, options.size, None if options.mode == "auto" else options.mode, options.force)
-    shown = console(sys.stderr, options.stop) if sys.stderr.isatty() else None
-    try:
-        cloned = clone(options.source, options.destination, wish, progress=shown or Watch(options.stop))
-    finally:
-        if shown is not None:
-            shown.close()
+    with progress_shown(options.stop) as progress:
+        cloned = clone(options.source, options.destination, wish, progress=progress)
     return f"{cloned}\n"
 
 

@@ -52,7 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.sources",),
     ("recipes.derive",),
     ("recipes.export", "recipes.exchange"),
-    ("recipes.project",),
+    ("recipes.project", "recipes.steps"),
     ("recipes.graph",),
     ("recipes.__main__", "recipes.tasks"),
 )

@@ -147,4 +147,4 @@ def test_what_names_kinds_elsewhere_names_these() -> None:
     assert DEFAULT_DERIVE.keys() == DERIVABLE.keys()
     for image, asked in DEFAULT_DERIVE.items():
         assert set(asked) <= DERIVABLE[image].keys()
-    assert STEPS.keys() - {"clone", "digest"} <= KINDS.keys()
+    assert STEPS.keys() - {"clone", "convert", "digest"} <= KINDS.keys()

@@ -41,6 +41,7 @@ COMMANDS = frozenset(
     [
         "add",
         "clone",
+        "convert",
         "init",
         "keys",
         "path",

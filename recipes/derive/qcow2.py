@@ -1,4 +1,4 @@
-"""qcow2: the disk as a QCOW2 with compressed clusters, which every hypervisor around QEMU takes."""
+"""qcow2: the disk as a QCOW2 with compressed clusters."""
 
 from __future__ import annotations
 
@@ -9,30 +9,24 @@ from recipes.model import Artifact
 from .recipe import Made, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from recipes.model import Identity, Image
-
     from .recipe import Work
 
 
 def make(work: Work) -> Made:
     """Compress the clusters of the RAW disk that have data."""
     from recipes.formats.disk.qcow2.compress import write_compressed
+    from recipes.formats.disk.reading import open_disk
 
     path, receipt = work.input()
-    digest = write_compressed(path, work.temporary, work.image.qcow2_compression, work.context("qcow2"))
+    context = work.context("qcow2")
+    with open_disk(path, context.limit) as disk:
+        digest = write_compressed(disk, work.temporary, work.image.qcow2_compression, context)
     return Made(work.temporary, Artifact(blkhash=digest), receipt.content)
-
-
-def parameters(image: Image, identity: Identity) -> Mapping[str, object]:
-    """Return what decides about the file beside the disk."""
-    return {"compression": image.qcow2_compression}
 
 
 RECIPE = Recipe(
     kind="qcow2",
     version=1,
     make=make,
-    parameters=parameters,
+    parameters=lambda image, identity: {"compression": image.qcow2_compression},
 )

@@ -1,4 +1,4 @@
-"""vmdk: the disk as a streamOptimized VMDK, which vSphere imports and OVAs hold."""
+"""vmdk: the disk as a streamOptimized VMDK, which vSphere takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 def make(work: Work) -> Made:
     """Compress the grains of the RAW disk that have data."""
+    from recipes.formats.disk.reading import open_disk
     from recipes.formats.disk.vmdk.write import write_stream
 
     path, receipt = work.input()
-    assert receipt.artifact.blkhash is not None, "a RAW disk is known by its blkhash"
-    identity = receipt.artifact.blkhash.hex.encode()
-    digest = write_stream(path, work.temporary, work.context("vmdk"), identity=identity)
+    context = work.context("vmdk")
+    with open_disk(path, context.limit) as disk:
+        digest = write_stream(disk, work.temporary, context, known=receipt.artifact.blkhash)
     return Made(work.temporary, Artifact(blkhash=digest), receipt.content)
 
 

@@ -26,8 +26,8 @@ def write_vhdx(tree: Tree, path: Path, context: Context, *, size: int) -> BlockH
     """
     with (
         removed_on_error(path),
-        VhdxWriter(path, virtual_size=size, identity=tree.digest(), durable=context.durable) as disk,
+        VhdxWriter(path, virtual_size=size, durable=context.durable) as disk,
         context.meter() as meter,
     ):
         ext4_write.write(tree, disk, size=size, label="", meter=meter)
-        return disk.finish()
+        return disk.finish(tree.digest())

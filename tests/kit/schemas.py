@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parents[2] / "schema"
 #: Commands whose schema is not called as they are.
-_SHARED = {"add": "edit", "init": "edit", "remove": "edit"}
+_SHARED = {"add": "edit", "convert": "receipt", "init": "edit", "remove": "edit"}
 
 
 def path_of(command: str) -> Path:

@@ -10,7 +10,7 @@ from threading import Lock, local
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .image import DiskImage
 
@@ -38,6 +38,18 @@ class Guest:
 
     def fileno(self) -> None:
         """Return None: the guest's disk lies in no file as it is."""
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the ``(start, stop)`` that have data, in their order; neighbours are one."""
+        begin = end = 0
+        for start, length in zip(self._guest, self._length, strict=True):
+            if start != end:
+                if begin < end:
+                    yield begin, end
+                begin = start
+            end = start + length
+        if begin < end:
+            yield begin, end
 
     def readinto(self, view: memoryview, offset: int) -> int:
         """Fill `view` from `offset` on; see `recipes.formats.io.source.Source`."""

@@ -23,7 +23,7 @@ from .parallel import in_threads
 
 if TYPE_CHECKING:
     import ctypes
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from recipes.progress import Meter
@@ -307,14 +307,19 @@ def data_size(path: Path) -> int:
         return sum(stop - start for start, stop in data_extents(fd, os.fstat(fd).st_size))
 
 
-def data_units(fd: int, size: int, unit: int) -> Iterator[tuple[int, int]]:
-    """Yield `data_extents`, extended to whole units of `unit` bytes, none twice; the file's last unit may be short."""
+def units(extents: Iterable[tuple[int, int]], size: int, unit: int) -> Iterator[tuple[int, int]]:
+    """Yield the ordered `extents` of `size` bytes in whole units of `unit` bytes, none twice; the last may be short."""
     done = 0
-    for start, stop in data_extents(fd, size):
+    for start, stop in extents:
         start = max(start // unit * unit, done)
         done = max(done, min(-(-stop // unit) * unit, size))
         if start < done:
             yield start, done
+
+
+def data_units(fd: int, size: int, unit: int) -> Iterator[tuple[int, int]]:
+    """Yield `data_extents`, extended to whole `units`."""
+    return units(data_extents(fd, size), size, unit)
 
 
 def data_chunks(fd: int, size: int, unit: int) -> Iterator[tuple[int, int]]:

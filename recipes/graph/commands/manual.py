@@ -144,7 +144,21 @@ Examples
 {examples}
 `larder help WORD` says all about a kind or a command, `larder help KIND:IMAGE` what to do with an artifact."""
 #: The commands, the most wanted first; others follow by name.
-_FIRST = ("list", "init", "add", "remove", "search", "status", "plan", "path", "verify", "prune", "update", "keys")
+_FIRST = (
+    "list",
+    "init",
+    "add",
+    "remove",
+    "search",
+    "status",
+    "plan",
+    "path",
+    "verify",
+    "prune",
+    "update",
+    "keys",
+    "convert",
+)
 
 #: Those of doit's that work, and are for whoever writes a dodo.py.
 OF_DOIT = ("dumpdb", "reset-dep", "strace")

@@ -1,4 +1,4 @@
-"""A RAW disk as a QCOW2 with compressed clusters; the same bytes for any number of threads.
+"""A disk as a QCOW2 with compressed clusters; the same bytes for any number of threads.
 
 Specification: QEMU, docs/interop/qcow2.txt. Layout: header; compressed clusters, packed by the byte, in the guest's
 order; clusters that compression does not make smaller; L2 tables; L1 table; refcount blocks; refcount table.
@@ -6,17 +6,16 @@ order; clusters that compression does not make smaller; L2 tables; L1 table; ref
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 from array import array
 from typing import TYPE_CHECKING
 
-from recipes.errors import ImageError, LimitExceeded
+from recipes.errors import LimitExceeded
 from recipes.formats.codec import libzstd
 from recipes.formats.disk.ahead import encoded
 from recipes.formats.io.hashed import HashedFile
-from recipes.formats.io.sparse import SECTOR, data_chunks, data_units, removed_on_error
+from recipes.formats.io.sparse import SECTOR, removed_on_error
 
 from .header import MAGIC, MAX_L1, V2, V3, Fields
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from recipes.formats.disk.reading import Disk
     from recipes.formats.io.context import Context
     from recipes.model import BlockHash, Qcow2Compression
 
@@ -45,65 +45,54 @@ _ZERO = bytes(_CLUSTER)
 _Found = list[tuple[int, "bytes | None"]]
 
 
-def write_compressed(raw: Path, path: Path, compression: Qcow2Compression, context: Context) -> BlockHash:
-    """Write the RAW disk at `raw` to a QCOW2 at `path`, which must not exist; return the blkhash of the file.
+def write_compressed(disk: Disk, path: Path, compression: Qcow2Compression, context: Context) -> BlockHash:
+    """Write `disk` to a QCOW2 at `path`, which must not exist; return the blkhash of the file.
 
-    The disk is padded to whole sectors. The meter is told the bytes of data. After an error nothing is at `path`.
-    Errors: `LimitExceeded` for more than QEMU opens, `ImageError` for a file that is cut meanwhile; `NoSpace`.
+    The meter is told the bytes of data. After an error nothing is at `path`.
+    Errors: `LimitExceeded` for more than QEMU opens; `NoSpace`; those of `Disk.read`.
     """
-    with raw.open("rb", buffering=0) as source:
-        fd = source.fileno()
-        held = os.fstat(fd).st_size
-        size = -(-held // SECTOR) * SECTOR
-        if -(-size // (_ENTRIES * _CLUSTER)) * 8 > MAX_L1:
-            raise LimitExceeded(f"{raw}: a QCOW2 disk has {MAX_L1 // 8 * _ENTRIES * _CLUSTER} bytes at most")
+    if -(-disk.size // (_ENTRIES * _CLUSTER)) * 8 > MAX_L1:
+        raise LimitExceeded(f"{disk.source.name}: a QCOW2 disk has {MAX_L1 // 8 * _ENTRIES * _CLUSTER} bytes at most")
+    pack = _packer(compression)
 
-        def read(start: int, stop: int) -> bytes:
-            data = os.pread(fd, stop - start, start)
-            if len(data) != stop - start:
-                raise ImageError(f"{raw}: the file was cut while it was being read")
-            return data
+    def encode(start: int, stop: int) -> tuple[_Found, int]:
+        data, found = disk.read(start, stop), []
+        for at in range(0, len(data), _CLUSTER):
+            piece = data[at : at + _CLUSTER].ljust(_CLUSTER, b"\0")
+            if piece != _ZERO:
+                packed = pack(piece)
+                found.append(((start + at) >> _BITS, packed if len(packed) < _CLUSTER else None))
+        return found, stop - start
 
-        pack = _packer(compression)
-
-        def encode(start: int, stop: int) -> tuple[_Found, int]:
-            data, found = read(start, stop), []
-            for at in range(0, len(data), _CLUSTER):
-                piece = data[at : at + _CLUSTER].ljust(_CLUSTER, b"\0")
-                if piece != _ZERO:
-                    packed = pack(piece)
-                    found.append(((start + at) >> _BITS, packed if len(packed) < _CLUSTER else None))
-            return found, stop - start
-
-        with (
-            removed_on_error(path),
-            HashedFile(path, durable=context.durable) as file,
-            context.meter(sum(stop - start for start, stop in data_units(fd, held, _CLUSTER))) as meter,
-        ):
-            image = _Image(file)
-            plain: list[int] = []
-            for found, length in encoded(encode, data_chunks(fd, held, _CLUSTER), context.jobs):
-                image.add_compressed(found)
-                plain += [cluster for cluster, packed in found if packed is None]
-                meter.advance(length)
-            image.align()
-            for cluster in plain:
-                start = cluster << _BITS
-                image.add_plain(cluster, read(start, min(start + _CLUSTER, held)))
-            image.finish(size, compression)
-            assert file.blkhash is not None, "a finished file knows it"
-            return file.blkhash
+    with (
+        removed_on_error(path),
+        HashedFile(path, durable=context.durable) as file,
+        context.meter(disk.data_size(_CLUSTER)) as meter,
+    ):
+        image = _Image(file)
+        plain: list[int] = []
+        for found, length in encoded(encode, disk.chunks(_CLUSTER), context.jobs):
+            image.add_compressed(found)
+            plain += [cluster for cluster, packed in found if packed is None]
+            meter.advance(length)
+        image.align()
+        for cluster in plain:
+            start = cluster << _BITS
+            image.add_plain(cluster, disk.read(start, min(start + _CLUSTER, disk.size)))
+        image.finish(disk.size, compression)
+        assert file.blkhash is not None, "it is finished"
+        return file.blkhash
 
 
-def _packer(compression: Qcow2Compression) -> Callable[[bytes], bytes]:
+def _packer(compression: Qcow2Compression) -> Callable[[bytearray], bytes]:
     """Return the function from a cluster to its compressed bytes; threads may share it."""
     if compression == "zstd":
         compress = libzstd.backend().compress
-        # No cluster of any other writer has a checksum either, and with one the file would be larger than theirs.
+        # Nobody looks at a checksum that each frame could have: 4 bytes of each cluster.
         return lambda data: compress(data, _ZSTD_LEVEL, checksum=False)
     from isal.isal_zlib import DEFLATED, compressobj
 
-    def deflate(data: bytes) -> bytes:
+    def deflate(data: bytearray) -> bytes:
         stream = compressobj(_ZLIB_LEVEL, DEFLATED, _WINDOW_BITS)
         return stream.compress(data) + stream.flush()
 
@@ -125,7 +114,7 @@ class _Image:
             table.frombytes(_ZERO)
         table[cluster % _ENTRIES] = entry
 
-    def _append(self, data: bytes) -> int:
+    def _append(self, data: bytes | bytearray) -> int:
         """Write `data`, and zeros up to a whole cluster; return where."""
         at = self._end
         self._file.pwrite(data, at)
@@ -147,7 +136,7 @@ class _Image:
         """Go on at a whole cluster."""
         self._end = -(-self._end // _CLUSTER) * _CLUSTER
 
-    def add_plain(self, cluster: int, data: bytes) -> None:
+    def add_plain(self, cluster: int, data: bytearray) -> None:
         """Write a cluster as it is."""
         self._map(cluster, _COPIED | self._append(data))
 

@@ -81,15 +81,14 @@ _PERIOD = _CHUNK_RATIO + 1
 class VhdxWriter:
     """A new VHDX at `path`, with a disk of `virtual_size` bytes; FileExistsError when there is something.
 
-    The disk reads as zeros where nothing was written, and no range is written to twice. The GUIDs follow from
-    `identity` alone, so equal writes make equal files.
+    The disk reads as zeros where nothing was written, and no range is written to twice.
 
     Leaving the context closes the file and nothing more; `finish` makes it complete, and brings it to the storage
     unless it need not be `durable`. Errors: `LimitExceeded` for more than `MAX_VIRTUAL_SIZE`, `UnsupportedFeature` for
     a size that is not a multiple of the sector, `NoSpace`; other OSErrors pass.
     """
 
-    def __init__(self, path: Path, *, virtual_size: int, identity: bytes, durable: bool = True) -> None:
+    def __init__(self, path: Path, *, virtual_size: int, durable: bool = True) -> None:
         if virtual_size > MAX_VIRTUAL_SIZE:
             raise LimitExceeded(f"{path}: a VHDX has at most {MAX_VIRTUAL_SIZE} bytes, and is to have {virtual_size}")
         if virtual_size <= 0 or virtual_size % LOGICAL_SECTOR:
@@ -97,7 +96,7 @@ class VhdxWriter:
                 f"{path}: the size of a VHDX is a multiple of {LOGICAL_SECTOR} bytes, which {virtual_size} is not"
             )
         self._virtual_size = virtual_size
-        self._identity = identity
+        self._identity = b""
         self._blocks = -(-virtual_size // BLOCK_SIZE)
         # No sector bitmap follows the last payload entry of a dynamic disk.
         self._entries = self._blocks + (self._blocks - 1) // _CHUNK_RATIO
@@ -128,8 +127,12 @@ class VhdxWriter:
             view = view[len(part) :]
             offset += len(part)
 
-    def finish(self) -> BlockHash:
-        """Write everything that is not payload; return the blkhash of the file, not of the disk in it."""
+    def finish(self, identity: bytes) -> BlockHash:
+        """Write everything that is not payload; return the blkhash of the file, not of the disk in it.
+
+        The GUIDs follow from `identity` alone, so equal writes make equal files.
+        """
+        self._identity = identity
         self._file.pwrite(SIGNATURE + _CREATOR.encode("utf-16-le"), 0)
         for sequence, place in enumerate(HEADERS, 1):
             header = HEADER.pack(

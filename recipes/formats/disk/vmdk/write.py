@@ -1,4 +1,4 @@
-"""A RAW disk as a streamOptimized VMDK, which vSphere takes; the same bytes for any number of threads.
+"""A disk as a streamOptimized VMDK, which vSphere takes; the same bytes for any number of threads.
 
 Specification: VMware, Virtual Disk Format 5.0 (2011), "Stream-Optimized Compressed Sparse Extents". The layout is that
 of VMware: each grain table behind its grains, the directory after the last one, and its place in the footer.
@@ -6,21 +6,22 @@ of VMware: each grain table behind its grains, the directory after the last one,
 
 from __future__ import annotations
 
-import os
 import struct
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from recipes.errors import ImageError, LimitExceeded
+from recipes.errors import LimitExceeded
 from recipes.formats.disk.ahead import encoded
+from recipes.formats.io.blkhash import BlockHasher
 from recipes.formats.io.hashed import HashedFile
-from recipes.formats.io.sparse import SECTOR, data_chunks, data_units, removed_on_error
+from recipes.formats.io.sparse import SECTOR, removed_on_error
 
 from . import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from recipes.formats.disk.reading import Disk
     from recipes.formats.io.context import Context
     from recipes.model import BlockHash
 
@@ -37,46 +38,44 @@ MAX_SIZE = 1 << 41
 _HEADS, _TRACK = 255, 63
 
 
-def write_stream(raw: Path, path: Path, context: Context, *, identity: bytes) -> BlockHash:
-    """Write the RAW disk at `raw`, padded to whole grains, to a VMDK at `path`, which must not exist.
+def write_stream(disk: Disk, path: Path, context: Context, *, known: BlockHash | None = None) -> BlockHash:
+    """Write `disk`, padded to whole grains, to a VMDK at `path`, which must not exist; return the blkhash of the file.
 
-    Return the blkhash of the file. Its CID follows from `identity`. The meter is told the bytes of data. After an error
-    nothing is at `path`. Errors: `LimitExceeded` for more than 2 TiB, `ImageError` for a file that is cut meanwhile;
-    `NoSpace`.
+    Its CID follows from the blkhash of the disk, which may be `known`. The meter is told the bytes of data. After an
+    error nothing is at `path`. Errors: `LimitExceeded` for more than 2 TiB; `NoSpace`; those of `Disk.read`.
     """
     from isal.isal_zlib import DEFLATED, compressobj
 
-    with raw.open("rb", buffering=0) as source:
-        fd = source.fileno()
-        held = os.fstat(fd).st_size
-        grains = -(-held // GRAIN)
-        if grains * GRAIN > MAX_SIZE:
-            raise LimitExceeded(f"{raw}: a VMDK of one file has {MAX_SIZE} bytes at most")
+    grains = -(-disk.size // GRAIN)
+    if grains * GRAIN > MAX_SIZE:
+        raise LimitExceeded(f"{disk.source.name}: a VMDK of one file has {MAX_SIZE} bytes of disk at most")
+    hasher = BlockHasher()
 
-        def encode(start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
-            data, found = os.pread(fd, stop - start, start), []
-            if len(data) != stop - start:
-                raise ImageError(f"{raw}: the file was cut while it was being read")
-            for at in range(0, len(data), GRAIN):
-                piece = data[at : at + GRAIN].ljust(GRAIN, b"\0")
-                if piece != _ZERO:
-                    stream = compressobj(_LEVEL, DEFLATED, 15)
-                    found.append(((start + at) // GRAIN, stream.compress(piece) + stream.flush()))
-            return found, stop - start
+    def encode(start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
+        data, found = disk.read(start, stop), []
+        if known is None:
+            hasher.update(start, memoryview(data))
+        for at in range(0, len(data), GRAIN):
+            piece = data[at : at + GRAIN].ljust(GRAIN, b"\0")
+            if piece != _ZERO:
+                stream = compressobj(_LEVEL, DEFLATED, 15)
+                found.append(((start + at) // GRAIN, stream.compress(piece) + stream.flush()))
+        return found, stop - start
 
-        with (
-            removed_on_error(path),
-            HashedFile(path, durable=context.durable) as file,
-            context.meter(sum(stop - start for start, stop in data_units(fd, held, GRAIN))) as meter,
-        ):
-            extent = _Extent(file, grains)
-            for found, length in encoded(encode, data_chunks(fd, held, GRAIN), context.jobs):
-                for grain, packed in found:
-                    extent.add(grain, packed)
-                meter.advance(length)
-            extent.finish(identity)
-            assert file.blkhash is not None, "a finished file knows it"
-            return file.blkhash
+    with (
+        removed_on_error(path),
+        HashedFile(path, durable=context.durable) as file,
+        context.meter(disk.data_size(GRAIN)) as meter,
+    ):
+        extent = _Extent(file, grains)
+        for found, length in encoded(encode, disk.chunks(GRAIN), context.jobs):
+            for grain, packed in found:
+                extent.add(grain, packed)
+            meter.advance(length)
+        blkhash = known or hasher.result(disk.size)
+        extent.finish(blkhash.hex.encode())
+        assert file.blkhash is not None, "it is finished"
+        return file.blkhash
 
 
 class _Extent:

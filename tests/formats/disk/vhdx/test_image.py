@@ -46,9 +46,9 @@ def test_as_qemu_has_it(tmp_path: Path, size: int, options: str) -> None:
 def test_as_larder_writes_it(tmp_path: Path) -> None:
     raw = disk(tmp_path / "raw", 5 * MiB)
     path = tmp_path / "vhdx"
-    with VhdxWriter(path, virtual_size=5 * MiB, identity=b"a", durable=False) as writer:
+    with VhdxWriter(path, virtual_size=5 * MiB, durable=False) as writer:
         writer.pwrite(raw.read_bytes(), 0)
-        writer.finish()
+        writer.finish(b"a")
     assert read_all(path, "vhdx") == raw.read_bytes()
 
 

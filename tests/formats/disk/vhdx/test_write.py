@@ -143,10 +143,10 @@ def item(items: dict[UUID, tuple[bytes, int]], name: str, flags: int) -> bytes:
 
 def make(path: Path, size: int, *writes: tuple[int, bytes]) -> Path:
     path.unlink(missing_ok=True)
-    with VhdxWriter(path, virtual_size=size, identity=IDENTITY, durable=False) as disk:
+    with VhdxWriter(path, virtual_size=size, durable=False) as disk:
         for offset, data in writes:
             disk.pwrite(data, offset)
-        disk.finish()
+        disk.finish(IDENTITY)
     return path
 
 
@@ -226,8 +226,8 @@ class TestWriter:
     def test_guids_follow_from_the_identity(self, vhdx: Path, tmp_path: Path) -> None:
         one = parse(make(vhdx, MiB))
         other = tmp_path / "other"
-        with VhdxWriter(other, virtual_size=MiB, identity=b"another", durable=False) as disk:
-            disk.finish()
+        with VhdxWriter(other, virtual_size=MiB, durable=False) as disk:
+            disk.finish(b"another")
         ids = [{each.disk_id, each.headers[0][1], each.headers[0][2]} for each in (one, parse(other))]
         assert len(ids[0] | ids[1]) == 6
         assert vhdx.read_bytes() == make(other, MiB).read_bytes()
@@ -235,7 +235,7 @@ class TestWriter:
     def test_an_existing_file_is_left_alone(self, vhdx: Path) -> None:
         vhdx.write_bytes(b"mine")
         with pytest.raises(FileExistsError):
-            VhdxWriter(vhdx, virtual_size=MiB, identity=IDENTITY)
+            VhdxWriter(vhdx, virtual_size=MiB)
         assert vhdx.read_bytes() == b"mine"
 
     @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ class TestWriter:
     )
     def test_sizes_that_no_disk_has(self, vhdx: Path, size: int, error: type[Exception]) -> None:
         with pytest.raises(error, match=str(size)):
-            VhdxWriter(vhdx, virtual_size=size, identity=IDENTITY)
+            VhdxWriter(vhdx, virtual_size=size)
         assert not vhdx.exists()
 
 

@@ -1,0 +1,1 @@
+"""Single steps: a file made from a file, without cache or doit."""

@@ -1,0 +1,179 @@
+"""Single steps from disk image to disk image."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from recipes.errors import LarderError
+from recipes.wording import either
+
+from .step import Request, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from recipes.formats.io.context import Context
+    from recipes.model import Qcow2Compression
+    from recipes.progress import Progress
+
+#: What `convert` writes, as QEMU calls it: the kind of artifact that it is.
+TARGETS: Final[Mapping[str, str]] = {"raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vhd": "vhd", "vhdx": "hyperv"}
+#: By the suffix of a file: what of `TARGETS` is meant.
+SUFFIXES: Final[Mapping[str, str]] = {
+    ".raw": "raw",
+    ".img": "raw",
+    ".qcow2": "qcow2",
+    ".vmdk": "vmdk",
+    ".vhd": "vhd",
+    ".vpc": "vhd",
+    ".vhdx": "vhdx",
+}
+
+
+def raw(request: Request, *, blkhash: bool = True) -> str:
+    """Convert a disk image to RAW."""
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        return _raw(request.source, draft, request.context(draft, progress), blkhash=blkhash)
+
+    return run(request, "raw", make)
+
+
+def _raw(source: Path, draft: Path, context: Context, *, blkhash: bool = True) -> dict[str, Any]:
+    from recipes.formats.disk.to_raw import to_raw
+
+    made = to_raw(source, draft, context, blkhash=blkhash)
+    return {
+        "content": {
+            "digest": None,
+            "size": source.stat().st_size,
+            "format": made.source_format,
+            "virtual_size": made.virtual_size,
+        },
+        "blkhash": made.blkhash,
+    }
+
+
+def content(request: Request, *, digests: bool = True, sha256: bool = False) -> str:
+    """Undo the compression of a file."""
+    from recipes.formats.io.bounds import content_limit
+    from recipes.formats.wrapper import unwrap
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        context = request.context(draft, progress)
+        limit = content_limit(request.source.stat().st_size, context.limit)
+        made = unwrap.unwrap(
+            request.source,
+            draft,
+            context._replace(limit=limit),
+            digests=digests,
+            published="sha256" if sha256 else None,
+        )
+        return {
+            "content": {
+                "digest": str(made.digest) if made.digest else None,
+                "size": made.size,
+                "format": made.format,
+                "virtual_size": made.virtual_size,
+            },
+            "blkhash": made.blkhash,
+            "digest": made.digest,
+        }
+
+    return run(request, "content", make)
+
+
+def _vhd(source: Path, draft: Path, context: Context) -> dict[str, Any]:
+    from recipes.formats.disk.to_raw import to_raw
+    from recipes.formats.disk.vhd import write
+    from recipes.formats.io.sparse import removed_on_error
+
+    made = to_raw(source, draft, context)
+    assert made.blkhash is not None, "it was asked for"
+    with removed_on_error(draft):
+        write.finish(draft, made.blkhash.hex.encode(), durable=False)
+    return {}
+
+
+def _hyperv(source: Path, draft: Path, context: Context) -> dict[str, Any]:
+    from recipes.formats.disk.reading import open_disk
+    from recipes.formats.disk.vhdx.whole import write_whole
+
+    with open_disk(source, context.limit) as disk:
+        return {"blkhash": write_whole(disk, draft, context)}
+
+
+def _vmdk(source: Path, draft: Path, context: Context) -> dict[str, Any]:
+    from recipes.formats.disk.reading import open_disk
+    from recipes.formats.disk.vmdk.write import write_stream
+
+    with open_disk(source, context.limit) as disk:
+        return {"blkhash": write_stream(disk, draft, context)}
+
+
+def _qcow2(source: Path, draft: Path, context: Context, compression: Qcow2Compression) -> dict[str, Any]:
+    from recipes.formats.disk.qcow2.compress import write_compressed
+    from recipes.formats.disk.reading import open_disk
+
+    with open_disk(source, context.limit) as disk:
+        return {"blkhash": write_compressed(disk, draft, compression, context)}
+
+
+def _writer(target: str, compression: Qcow2Compression) -> Callable[[Path, Path, Context], dict[str, Any]]:
+    if target == "qcow2":
+        return lambda source, draft, context: _qcow2(source, draft, context, compression)
+    return {"raw": _raw, "vmdk": _vmdk, "vhd": _vhd, "vhdx": _hyperv}[target]
+
+
+def write(request: Request, target: str, compression: Qcow2Compression) -> str:
+    """Write a disk image as one of `TARGETS`; `compression` is that of a QCOW2."""
+    writer = _writer(target, compression)
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        return writer(request.source, draft, request.context(draft, progress))
+
+    return run(request, TARGETS[target], make)
+
+
+def target_of(destination: Path) -> str:
+    """Return which of `TARGETS` the suffix of `destination` says; raise LarderError where it says none."""
+    target = SUFFIXES.get(destination.suffix.lower())
+    if target is None:
+        raise LarderError(
+            f"{destination}: expected a suffix that says the format, {either(list(SUFFIXES))}",
+            hint=f"--to {'|'.join(TARGETS)} decides",
+        )
+    return target
+
+
+def convert(request: Request, target: str, compression: Qcow2Compression) -> str:
+    """Write any disk image, compressed or not, as one of `TARGETS`."""
+    writer = _writer(target, compression)
+
+    def make(draft: Path, progress: Progress) -> dict[str, Any]:
+        context = request.context(draft, progress)
+        with _unwrapped(request.source, draft.with_name(f"{draft.name}.content"), context) as source:
+            return writer(source, draft, context)
+
+    return run(request, TARGETS[target], make)
+
+
+@contextmanager
+def _unwrapped(source: Path, inside: Path, context: Context) -> Iterator[Path]:
+    """Yield `source`, or where it is compressed `inside`, where its content is until the context is left."""
+    from recipes.formats.codec import compression
+    from recipes.formats.io.bounds import content_limit
+    from recipes.formats.io.probe import probe
+    from recipes.formats.wrapper import unwrap
+
+    if probe(source) not in compression.CODECS:
+        yield source
+        return
+    try:
+        limit = content_limit(source.stat().st_size, context.limit)
+        unwrap.unwrap(source, inside, context._replace(limit=limit), digests=False)
+        yield inside
+    finally:
+        inside.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ def test_each_block_is_run_or_says_why_not() -> None:
     for page in pages.PAGES:
         for block in pages.blocks(page):
             assert block.steps, f"{page.name}: a console block without a command:\n{block.text}"
-        comments = re.findall(r"<!-- (?:not run|first)\b", page.read_text())
+        comments = re.findall(r"(?m)^<!-- (?:not run|first)\b", page.read_text())
         said = [word for block in pages.blocks(page) for word in (block.reason, block.first) if word]
         assert len(comments) == len(said), f"{page.name}: a comment for a block that does not stand before one"
     assert len(RUN) > 8

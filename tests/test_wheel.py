@@ -96,7 +96,7 @@ def test_the_catalogue_is_there(machine: Machine) -> None:
 
 def test_the_man_pages_are_there(machine: Machine) -> None:
     """Beside a bin/ in PATH man(1) looks into share/man."""
-    need("man")
+    need("mandb")
     for name, section in (("larder", 1), ("images.toml", 5)):
         page = machine.programs.parent / "share" / "man" / f"man{section}" / f"{name}.{section}"
         found = subprocess.run(["man", "-w", name], env=machine.environ, capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dbm
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from doit.action import CmdAction
 from doit.cmd_base import DoitCmdBase
@@ -20,9 +20,16 @@ from doit.exceptions import InvalidCommand
 
 from recipes.console import tell
 from recipes.graph.database import WriteThrough
+from recipes.kinds import DERIVABLE, KINDS
+from recipes.project import why, workspace
 
-from .command import end_with_reader
-from .spoken import Spoken
+from .command import aligned, end_with_reader, show
+from .spoken import FAILED, Spoken
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from doit.task import Task
 
 
 class Forget(Spoken, DoitForget):  # type: ignore[misc]
@@ -49,7 +56,10 @@ class TabCompletion(Spoken, DoitTabCompletion):  # type: ignore[misc]
 class Info(Spoken, DoitInfo):  # type: ignore[misc]
     """Show what doit knows of a task, and why it would run."""
 
-    doc_purpose = "show a task's dependencies, and why it would run"
+    doc_purpose = "show why something would be made, and from what"
+    doc_usage = "KIND:IMAGE | IMAGE | TASK"
+    doc_description = """Of KIND:IMAGE: whether it is up to date, what upstream has of it, and for whom it is kept. Of
+IMAGE: whether what can be made of it is up to date. Upstream is not asked. Fails where KIND:IMAGE is not up to date."""
 
     def execute(self, params: Any, args: list[str]) -> int:
         """Print what there is to know."""
@@ -58,12 +68,40 @@ class Info(Spoken, DoitInfo):  # type: ignore[misc]
         return status
 
     def _execute(self, pos_args: list[str], hide_status: bool = False) -> int:
-        known = {task.name for task in self.task_list}
+        tasks = {task.name: task for task in self.task_list}
         for word in pos_args[:1]:
-            if word not in known:
+            if page := _page(word, tasks):
+                show(page[0])
+                return 0 if page[1] else FAILED
+            if word not in tasks:
                 raise InvalidCommand(not_found=word)
         status: int = super()._execute(pos_args, hide_status)
         return status
+
+
+def _page(word: str, tasks: Mapping[str, Task]) -> tuple[str, bool] | None:
+    """Return what there is to say of an image or of what is made of one, and whether that is up to date.
+
+    None of everything else, of which doit knows more.
+    """
+    if not workspace.is_open():
+        return None
+    space = workspace.current()
+    image = space.images.get(word)
+    if word not in tasks and image is not None:
+        found = [(f"{kind}:{word}", why.answer(space, kind, image).text) for kind in DERIVABLE[image.kind]]
+        return "\n".join(aligned(found, right=set())), True
+    kind, _, name = word.partition(":")
+    image = space.images.get(name)
+    if word not in tasks or image is None:
+        return None
+    head = f"{word}  {tasks[word].doc}"
+    if kind not in KINDS:
+        return f"{head}\n  `larder help {kind}` says how it is used", True
+    answer = why.answer(space, kind, image)
+    rows = [("state", answer.text), *why.facts(space, kind, image)]
+    text = "\n".join([head, *aligned(((f"  {fact}", text) for fact, text in rows), right=set())])
+    return text, answer.is_current
 
 
 class Strace(Spoken, DoitStrace):  # type: ignore[misc]

@@ -56,10 +56,6 @@ class Current(result_dep):  # type: ignore[misc]
         except LarderError:
             return False
 
-    def __repr__(self) -> str:
-        """Explain the answer; `larder info` prints this."""
-        return f"the cache has no intact {self.kind} of what resolve:{self.name} says"
-
 
 def task__sums() -> Iterator[TaskDict]:
     """The checksum lists and tags that declarations follow, each asked for once a run."""

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def make(work: Work) -> Made:
     """Write the blocks of the RAW disk that have data."""
-    from recipes.formats.disk.reading import open_disk
+    from recipes.formats.disk.reading import open_raw
     from recipes.formats.disk.vhdx.whole import write_whole
 
     path, receipt = work.input()
     context = work.context("hyperv")
-    with open_disk(path, context.limit) as disk:
+    with open_raw(path) as disk:
         digest = write_whole(disk, work.temporary, context, known=receipt.artifact.blkhash)
     return Made(work.temporary, Artifact(blkhash=digest), receipt.content)
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def make(work: Work) -> Made:
     """Compress the clusters of the RAW disk that have data."""
     from recipes.formats.disk.qcow2.compress import write_compressed
-    from recipes.formats.disk.reading import open_disk
+    from recipes.formats.disk.reading import open_raw
 
     path, receipt = work.input()
     context = work.context("qcow2")
-    with open_disk(path, context.limit) as disk:
+    with open_raw(path) as disk:
         digest = write_compressed(disk, work.temporary, work.image.qcow2_compression, context)
     return Made(work.temporary, Artifact(blkhash=digest), receipt.content)
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def make(work: Work) -> Made:
     """Compress the grains of the RAW disk that have data."""
-    from recipes.formats.disk.reading import open_disk
+    from recipes.formats.disk.reading import open_raw
     from recipes.formats.disk.vmdk.write import write_stream
 
     path, receipt = work.input()
     context = work.context("vmdk")
-    with open_disk(path, context.limit) as disk:
+    with open_raw(path) as disk:
         digest = write_stream(disk, work.temporary, context, known=receipt.artifact.blkhash)
     return Made(work.temporary, Artifact(blkhash=digest), receipt.content)
 

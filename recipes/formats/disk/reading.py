@@ -77,6 +77,16 @@ def open_disk(path: Path, limit: int) -> Iterator[Disk]:
         yield disk
 
 
+@contextmanager
+def open_raw(path: Path) -> Iterator[Disk]:
+    """Open the RAW file at `path` until the context is left, whatever is in it.
+
+    A guest may have put anything onto its disk, so the beginning of a file that is known to be RAW says nothing.
+    """
+    with os_errors(path), path.open("rb", buffering=0) as file:
+        yield raw_disk(file.fileno(), path)
+
+
 def raw_disk(fd: int, path: Path) -> Disk:
     """Return the RAW disk at `path`, which is open as `fd`, whatever is in it."""
     source = FileSource(fd, str(path))

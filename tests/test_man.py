@@ -74,6 +74,10 @@ def test_every_command_option_and_kind_is_there() -> None:
         assert re.search(rf"(?<![a-z]){kind}:IMAGE\b", text), kind
 
 
+def test_every_value_has_a_name() -> None:
+    assert not re.findall(r".*\bARG\b.*", pages.pages()[NAMES[0]])
+
+
 def test_every_variable_is_there() -> None:
     """What the environment may say, as the sources ask for it."""
     asked = set()

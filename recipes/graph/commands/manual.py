@@ -54,6 +54,23 @@ _OF_DOIT: Mapping[str, str] = {
     "list.template": "how a line of a task is written: '{name} {doc}'",
     "verbosity": "what tasks of your own may print: 0 nothing, 1 errors, 2 all (default: 2)",
 }
+#: What the value of an option of doit's is, where that says no more than ARG.
+_VALUES: Mapping[str, str] = {
+    "backend": "NAME",
+    "check_file_uptodate": "HOW",
+    "cwdPath": "DIR",
+    "dep_file": "FILE",
+    "dodoFile": "FILE",
+    "failure_verbosity": "LEVEL",
+    "num_process": "N",
+    "outfile": "FILE",
+    "par_type": "HOW",
+    "reporter": "NAME",
+    "shell": "SHELL",
+    "sort": "ORDER",
+    "template": "TEXT",
+    "verbosity": "LEVEL",
+}
 #: Sections of options that every command has, in the order that they are shown in.
 _SECTIONS: Mapping[str, str] = {
     "": "Options",
@@ -290,7 +307,7 @@ def explained(option: CmdOption) -> tuple[str, str]:
         text += f": {either(map(str, option.choices))}"
     if isinstance(option.default, (str, int)) and option.default not in ("", False) and "default" not in text:
         text += f" (default: {option.default})"
-    return option.help_param(), text
+    return option.help_param().replace("ARG", _VALUES.get(option.name, "ARG")), text
 
 
 def _option(option: CmdOption) -> list[str]:

@@ -41,12 +41,14 @@ _DRY_RUN = {
 _OLDER_THAN = {
     "name": "older_than",
     "long": "older-than",
+    "metavar": "AGE",
     "default": "",
     "help": "of these artifacts, only those that were not used for so long: 30d, 12h, 2w",
 }
 _MAX_SIZE = {
     "name": "max_size",
     "long": "max-size",
+    "metavar": "SIZE",
     "default": "",
     "help": "of these artifacts, only as many, the least recently used first, as leave a cache of this size: 20GB",
 }

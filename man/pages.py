@@ -86,7 +86,7 @@ def _larder() -> str:
         roff.heading("synopsis"),
         *_synopsis(),
         roff.heading("description"),
-        *roff.markdown(_page("index").split("\n| ")[0].partition("\n")[2]),
+        *roff.markdown(roff.body(_page("index")).split("\n## ")[0]),
         ".PP",
         "Which images there are is said by",
         *roff.markdown(_numbered(_page("project"))),

@@ -20,11 +20,12 @@ import pytest
 from demo import build
 from recipes.__main__ import COMMANDS as STEPS
 from recipes.declare.images import COMMANDS
+from recipes.export import clone
 from recipes.formats.codec.compression import CODECS
 from recipes.formats.disk.table import FORMATS
 from recipes.formats.io.probe import DISK_FORMATS, RAW_FORMATS
 from recipes.graph.commands import manual
-from recipes.kinds import KINDS
+from recipes.kinds import DERIVABLE, KINDS
 from recipes.project import catalogue
 
 from .kit import boot, pages, stages
@@ -116,6 +117,13 @@ def test_the_page_of_images_toml_has_each_key() -> None:
     page = (REPOSITORY / "docs" / "images-toml.md").read_text()
     for key in (*tables["cache"]["properties"], *image, *schema["definitions"]["source"]["properties"]):
         assert re.search(rf"(?m)^\|.*`{key}`.* \|| ^{key} *=|\.{key}\]", page) or f"\n{key} = " in page, key
+
+
+def test_the_page_of_instances_has_each_format() -> None:
+    page = (REPOSITORY / "docs" / "instances.md").read_text()
+    table = page.split("| `--format` |")[1].split("\n\n")[0]
+    first = " ".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`([\w-]+)`", first)) == {form for kind in DERIVABLE for form in clone.formats(kind)}
 
 
 def test_links_lead_somewhere() -> None:

@@ -26,6 +26,7 @@ def make(work: Work) -> Made:
 
 RECIPE = Recipe(
     kind="vmdk",
-    version=1,
+    # 2: the descriptor has the comments that libvmdk goes by.
+    version=2,
     make=make,
 )

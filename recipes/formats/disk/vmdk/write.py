@@ -31,7 +31,7 @@ _GRAIN_SECTORS = GRAIN // SECTOR
 _ZERO = bytes(GRAIN)
 _LEVEL = 3
 #: Markers, beside the footer's.
-_END, _TABLE, _DIRECTORY = 0, 1, 2
+_TABLE, _DIRECTORY = 1, 2
 _DESCRIPTOR_AT, _DESCRIPTOR_SECTORS, _OVERHEAD = 1, 20, 128
 #: Places are sectors in 32 bits.
 MAX_SIZE = 1 << 41
@@ -147,6 +147,7 @@ def _words(numbers: list[int]) -> bytes:
 
 def _descriptor(sectors: int, identity: bytes) -> bytes:
     # ffffffff is that of no parent, and its neighbour is what writers begin with.
+    # The comments are those of every writer: libvmdk finds the extents by them.
     cid = int.from_bytes(sha256(identity).digest()[:4], "big") & 0x7FFFFFFF
     return f"""# Disk DescriptorFile
 version=1
@@ -154,7 +155,11 @@ CID={cid:08x}
 parentCID=ffffffff
 createType="streamOptimized"
 
+# Extent description
 RW {sectors} SPARSE "disk.vmdk"
+
+# The Disk Data Base
+#DDB
 
 ddb.adapterType = "lsilogic"
 ddb.geometry.cylinders = "{min(sectors // (_HEADS * _TRACK), 65535)}"

@@ -67,6 +67,33 @@ def _to_raw(kit: Kit, name: str, form: str, title: str, goal: str) -> Row:
     return Row(name, f"{title} → RAW, {kit.title}", _with_and_without(source), rivals, kit.folder, goal, _same_disk)
 
 
+def _written(kit: Kit, name: str, form: str, ours: tuple[str, ...], theirs: tuple[str, ...], goal: str) -> Row:
+    """Return the row of a RAW that becomes `form`, as qemu-img calls it, by our options and by its."""
+    larder = _larder("convert", kit.disk, *ours)
+    words = ("qemu-img", "convert", "-O", form, *theirs)
+    rival = Contender(f"`{' '.join(words)}`", (*words, str(kit.disk), "DST"))
+
+    def same(one: Path, other: Path) -> None:
+        run("qemu-img", "compare", "-q", "-f", form, "-F", form, one, other)
+
+    title = f"RAW → {name.removeprefix('to-')}, {kit.title}"
+    return Row(name, title, (larder,), (rival,), kit.folder, goal, same)
+
+
+def _to_vhd(kit: Kit, name: str) -> Row:
+    folder = mounted(kit, name, 2 * GiB)
+    source = folder / "disk.raw"
+    run("cp", "--sparse=always", kit.disk, source)
+    ours = tuple(_larder("convert", source, "--to=vhd", *options) for options in ((), ("--no-blkhash",)))
+    words = ("qemu-img", "convert", "-O", "vpc", "-o", "subformat=fixed,force_size=on")
+    rival = Contender(f"`{' '.join(words)}`", (*words, str(source), "DST"))
+
+    def same(one: Path, other: Path) -> None:
+        run("qemu-img", "compare", "-q", "-f", "vpc", "-F", "vpc", one, other)
+
+    return Row(f"to-vhd-{name}", f"RAW → fixed VHD on {name}, {kit.title}", ours, (rival,), folder, "< 0.1 s", same)
+
+
 def _with_and_without(source: Path) -> tuple[Contender, Contender]:
     """Return the conversion with the content digest, which no rival computes, and without."""
     return _larder("raw", source), _larder("raw", source, "--no-blkhash")
@@ -196,6 +223,21 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "plain": lambda kit: _to_raw(kit, "plain", "plain.qcow2", "QCOW2 uncompressed", "1 x"),
     "xfs": lambda kit: _shared(kit, "xfs"),
     "btrfs": lambda kit: _shared(kit, "btrfs"),
+    "vmdk": lambda kit: _to_raw(kit, "vmdk", "stream.vmdk", "streamOptimized VMDK", "3 x"),
+    "vdi": lambda kit: _to_raw(kit, "vdi", "vdi", "VDI", "1 x"),
+    "vhd": lambda kit: _to_raw(kit, "vhd", "vhd", "dynamic VHD", "1 x"),
+    "vhdx": lambda kit: _to_raw(kit, "vhdx", "vhdx", "VHDX", "1 x"),
+    "to-zlib": lambda kit: _written(
+        *(kit, "to-qcow2-zlib", "qcow2", ("--to=qcow2", "--compression=zlib"), ("-c", "-W", "-m", "16"), "3 x")
+    ),
+    "to-zstd": lambda kit: _written(
+        *(kit, "to-qcow2-zstd", "qcow2", ("--to=qcow2",)),
+        ("-c", "-W", "-m", "16", "-o", "compression_type=zstd"),
+        "1.3 x",
+    ),
+    "to-vmdk": lambda kit: _written(kit, "to-vmdk", "vmdk", ("--to=vmdk",), ("-o", "subformat=streamOptimized"), "4 x"),
+    "to-vhd-xfs": lambda kit: _to_vhd(kit, "xfs"),
+    "to-vhd-btrfs": lambda kit: _to_vhd(kit, "btrfs"),
     "huge": _huge,
     "gz": lambda kit: _content(kit, "gz", "raw.gz", ("gzip", "-dc"), "3 x"),
     "zst": lambda kit: _content(kit, "zst", "raw.zst", ("zstd", "-dc"), "1 x"),

@@ -202,10 +202,24 @@ def _declare_qcow2_compression(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_no_blkhash(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-blkhash",
+        action="store_true",
+        help="of a RAW or a VHD, compute no content digest: what shares the extents of SRC is there without being read",
+    )
+
+
+def _declare_vhd(parser: argparse.ArgumentParser) -> None:
+    _declare_written(parser, target="vhd")
+    _declare_no_blkhash(parser)
+
+
 def _declare_convert(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
     parser.add_argument("--to", choices=tuple(disks.TARGETS), help="what to write (default: what DST's suffix says)")
     _declare_qcow2_compression(parser)
+    _declare_no_blkhash(parser)
     parser.set_defaults(run=_convert)
 
 
@@ -265,7 +279,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "a streamOptimized VMDK for vSphere and OVAs, of a disk image",
         partial(_declare_written, target="vmdk"),
     ),
-    "vhd": ("a fixed VHD for Azure, of a disk image", partial(_declare_written, target="vhd")),
+    "vhd": ("a fixed VHD for Azure, of a disk image", _declare_vhd),
     "hyperv": (
         "a dynamic VHDX of the whole disk for Hyper-V, of a disk image",
         partial(_declare_written, target="vhdx"),
@@ -317,12 +331,16 @@ def _content(options: argparse.Namespace) -> str:
 
 
 def _write(options: argparse.Namespace) -> str:
-    return disks.write(_request(options), options.target, getattr(options, "compression", DEFAULT_QCOW2_COMPRESSION))
+    return disks.write(_request(options), _wish(options, options.target))
 
 
 def _convert(options: argparse.Namespace) -> str:
-    target = options.to or disks.target_of(options.destination)
-    return disks.convert(_request(options), target, options.compression)
+    return disks.convert(_request(options), _wish(options, options.to or disks.target_of(options.destination)))
+
+
+def _wish(options: argparse.Namespace, target: str) -> disks.Wish:
+    compression = getattr(options, "compression", DEFAULT_QCOW2_COMPRESSION)
+    return disks.Wish(target, compression, not getattr(options, "no_blkhash", False))
 
 
 def _rootfs(options: argparse.Namespace) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from recipes.errors import LarderError
+from recipes.model import DEFAULT_QCOW2_COMPRESSION
 from recipes.wording import either
 
 from .step import Request, run
@@ -85,15 +87,15 @@ def content(request: Request, *, digests: bool = True, sha256: bool = False) -> 
     return run(request, "content", make)
 
 
-def _vhd(source: Path, draft: Path, context: Context) -> dict[str, Any]:
+def _vhd(source: Path, draft: Path, context: Context, *, blkhash: bool = True) -> dict[str, Any]:
     from recipes.formats.disk.to_raw import to_raw
     from recipes.formats.disk.vhd import write
     from recipes.formats.io.sparse import removed_on_error
 
-    made = to_raw(source, draft, context)
-    assert made.blkhash is not None, "it was asked for"
+    made = to_raw(source, draft, context, blkhash=blkhash)
     with removed_on_error(draft):
-        write.finish(draft, made.blkhash.hex.encode(), durable=False)
+        identity = made.blkhash.hex.encode() if made.blkhash else write.quick_identity(draft)
+        write.finish(draft, identity, durable=False)
     return {}
 
 
@@ -121,20 +123,33 @@ def _qcow2(source: Path, draft: Path, context: Context, compression: Qcow2Compre
         return {"blkhash": write_compressed(disk, draft, compression, context)}
 
 
-def _writer(target: str, compression: Qcow2Compression) -> Callable[[Path, Path, Context], dict[str, Any]]:
-    if target == "qcow2":
-        return lambda source, draft, context: _qcow2(source, draft, context, compression)
-    return {"raw": _raw, "vmdk": _vmdk, "vhd": _vhd, "vhdx": _hyperv}[target]
+class Wish(NamedTuple):
+    """What a disk image is to become."""
+
+    #: One of `TARGETS`.
+    target: str
+    #: Of a QCOW2.
+    compression: Qcow2Compression = DEFAULT_QCOW2_COMPRESSION
+    #: Whether a RAW or a VHD is to be read for its content digest, where nothing else has to read it.
+    blkhash: bool = True
+
+    def writer(self) -> Callable[[Path, Path, Context], dict[str, Any]]:
+        """Return what writes that: from an image to a path where nothing is."""
+        if self.target == "qcow2":
+            return partial(_qcow2, compression=self.compression)
+        if self.target in ("raw", "vhd"):
+            return partial({"raw": _raw, "vhd": _vhd}[self.target], blkhash=self.blkhash)
+        return {"vmdk": _vmdk, "vhdx": _hyperv}[self.target]
 
 
-def write(request: Request, target: str, compression: Qcow2Compression) -> str:
-    """Write a disk image as one of `TARGETS`; `compression` is that of a QCOW2."""
-    writer = _writer(target, compression)
+def write(request: Request, wish: Wish) -> str:
+    """Write a disk image as `wish` says."""
+    writer = wish.writer()
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         return writer(request.source, draft, request.context(draft, progress))
 
-    return run(request, TARGETS[target], make)
+    return run(request, TARGETS[wish.target], make)
 
 
 def target_of(destination: Path) -> str:
@@ -148,16 +163,16 @@ def target_of(destination: Path) -> str:
     return target
 
 
-def convert(request: Request, target: str, compression: Qcow2Compression) -> str:
-    """Write any disk image, compressed or not, as one of `TARGETS`."""
-    writer = _writer(target, compression)
+def convert(request: Request, wish: Wish) -> str:
+    """Write any disk image, compressed or not, as `wish` says."""
+    writer = wish.writer()
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = request.context(draft, progress)
         with _unwrapped(request.source, draft.with_name(f"{draft.name}.content"), context) as source:
             return writer(source, draft, context)
 
-    return run(request, TARGETS[target], make)
+    return run(request, TARGETS[wish.target], make)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def test_qemu_finds_the_disk_in_each(source: str, target: str, tmp_path: Path) -
     elif source == "qcow2":
         assert qemu_img("convert", "-c", "-O", "qcow2", raw, path)
     out = tmp_path / "out"
-    said = json.loads(disks.convert(request(path, out, json=True), target, "zlib"))
+    said = json.loads(disks.convert(request(path, out, json=True), disks.Wish(target, "zlib")))
     jsonschema.validate(said, SCHEMA)
     assert said["kind"] == disks.TARGETS[target]
     found = out.read_bytes() if target == "raw" else qemu_raw(out, QEMU[target])
@@ -52,9 +52,9 @@ def test_qemu_finds_the_disk_in_each(source: str, target: str, tmp_path: Path) -
 @pytest.mark.parametrize("target", disks.TARGETS)
 def test_one_format_by_any_way_has_the_same_bytes(target: str, tmp_path: Path) -> None:
     raw = disk(tmp_path / "raw", 3 * MiB)
-    disks.convert(request(raw, tmp_path / "qcow2"), "qcow2", "zstd")
-    disks.convert(request(raw, tmp_path / "one"), target, "zstd")
-    disks.convert(request(tmp_path / "qcow2", tmp_path / "two"), target, "zstd")
+    disks.convert(request(raw, tmp_path / "qcow2"), disks.Wish("qcow2"))
+    disks.convert(request(raw, tmp_path / "one"), disks.Wish(target))
+    disks.convert(request(tmp_path / "qcow2", tmp_path / "two"), disks.Wish(target))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -73,18 +73,18 @@ def test_a_damaged_source_leaves_nothing(target: str, tmp_path: Path) -> None:
     (tmp_path / "cut.gz").write_bytes(whole[:-100])
     before = here(tmp_path)
     with pytest.raises(LarderError):
-        disks.convert(request(tmp_path / "cut.gz", tmp_path / "out"), target, "zstd")
+        disks.convert(request(tmp_path / "cut.gz", tmp_path / "out"), disks.Wish(target))
     assert here(tmp_path) == before
 
 
 @pytest.mark.parametrize("target", disks.TARGETS)
 def test_what_is_told_to_stop_leaves_nothing(target: str, tmp_path: Path) -> None:
     raw = disk(tmp_path / "raw", 9 * MiB)
-    disks.convert(request(raw, tmp_path / "in"), "qcow2", "zlib")
+    disks.convert(request(raw, tmp_path / "in"), disks.Wish("qcow2", "zlib"))
     asked = request(tmp_path / "in", tmp_path / "out")
     asked.stop.set()
     with pytest.raises(Interrupted):
-        disks.convert(asked, target, "zstd")
+        disks.convert(asked, disks.Wish(target))
     assert here(tmp_path) == ["in", "raw"]
 
 
@@ -92,13 +92,27 @@ def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
     raw = disk(tmp_path / "raw", MiB)
     (tmp_path / "out").write_text("mine")
     with pytest.raises(LarderError, match="exists already"):
-        disks.convert(request(raw, tmp_path / "out"), "qcow2", "zstd")
+        disks.convert(request(raw, tmp_path / "out"), disks.Wish("qcow2"))
     assert (tmp_path / "out").read_text() == "mine"
-    disks.convert(request(raw, tmp_path / "out", force=True), "qcow2", "zstd")
+    disks.convert(request(raw, tmp_path / "out", force=True), disks.Wish("qcow2"))
     assert (tmp_path / "out").read_bytes().startswith(b"QFI\xfb")
 
 
 def test_what_is_no_disk_is_refused_as_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "page").write_text("<!DOCTYPE html><html></html>")
     with pytest.raises(LarderError, match="expected a disk image, found an HTML page"):
-        disks.convert(request(tmp_path / "page", tmp_path / "out"), "qcow2", "zstd")
+        disks.convert(request(tmp_path / "page", tmp_path / "out"), disks.Wish("qcow2"))
+
+
+def test_a_vhd_need_not_be_read(tmp_path: Path) -> None:
+    raw = disk(tmp_path / "raw", 3 * MiB)
+    made = []
+    for name, blkhash in (("one", True), ("two", False), ("three", False)):
+        disks.convert(request(raw, tmp_path / name), disks.Wish("vhd", blkhash=blkhash))
+        made.append((tmp_path / name).read_bytes())
+    assert made[0][: 3 * MiB] == made[1][: 3 * MiB] == raw.read_bytes()
+    assert made[0] != made[1], "the UUID follows from less"
+    assert made[1] == made[2], "and still from the disk alone"
+    disk(tmp_path / "raw", 4 * MiB)
+    disks.convert(request(raw, tmp_path / "four"), disks.Wish("vhd", blkhash=False))
+    assert (tmp_path / "four").read_bytes()[-512:][68:84] != made[1][-512:][68:84]

@@ -23,6 +23,6 @@ pytestmark = pytest.mark.system
 @pytest.mark.parametrize(("target", "form"), [(each, {"vhd": "vpc"}.get(each, each)) for each in disks.TARGETS])
 def test_a_converted_disk_boots(image: Debian, qcow2: Path, target: str, form: str, tmp_path: Path) -> None:
     out = tmp_path / f"disk.{target}"
-    disks.convert(Request(qcow2, out, 2, 1 << 40, False, False, threading.Event()), target, "zstd")
+    disks.convert(Request(qcow2, out, 2, 1 << 40, False, False, threading.Event()), disks.Wish(target))
     # A streamOptimized VMDK is not written to, by no hypervisor.
     boots(image, f"format={form},snapshot=on,file={out}", "/dev/vda1", "test -e /etc/debian_version")

@@ -65,6 +65,13 @@ Needs no project and leaves nothing in the cache. DST is there whole or not at a
             "metavar": "SIZE",
             "help": "refuse a disk that claims more",
         },
+        {
+            "name": "no_blkhash",
+            "long": "no-blkhash",
+            "type": bool,
+            "default": False,
+            "help": "of a RAW or a VHD, compute no content digest: what shares extents is there without being read",
+        },
         {"name": "force", "long": "force", "type": bool, "default": False, "help": "replace DST where it exists"},
         JSON,
     )
@@ -95,7 +102,8 @@ Needs no project and leaves nothing in the cache. DST is there whole or not at a
         with interruption.heard(stop.set) as heard:
             try:
                 target = opt_values["to"] or disks.target_of(destination)
-                show(disks.convert(request, target, opt_values["compression"]).rstrip())
+                wish = disks.Wish(target, opt_values["compression"], not opt_values["no_blkhash"])
+                show(disks.convert(request, wish).rstrip())
             except (KeyboardInterrupt, Interrupted):
                 heard.bid_farewell()
                 return INTERRUPTED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -169,3 +170,19 @@ def test_the_package_goes_first_and_the_standard_library_serves_without_it(monke
         assert isinstance(libzstd.backend(), Standard)
     finally:
         libzstd.backend.cache_clear()
+
+
+def test_a_frame_does_not_depend_on_those_before_it(backend: Backend) -> None:
+    """Encoders of small frames are used again; equal disks have to give equal files, for any number of threads."""
+    rng = random.Random(5)
+    words = [rng.randbytes(rng.randrange(1, 40)) for _ in range(200)]
+    pieces = [b"".join(rng.choices(words, k=rng.randrange(1, 4000)))[: 1 << 16] for _ in range(60)]
+    pieces += [rng.randbytes(1 << 16), bytes(1 << 16), b"a"]
+    fresh = []
+    for piece in pieces:
+        with ThreadPoolExecutor(1) as pool:
+            fresh.append(pool.submit(backend.compress, piece, 3, checksum=False).result())
+    rng.shuffle(order := list(range(len(pieces))))
+    for at in order:
+        assert backend.compress(pieces[at], 3, checksum=False) == fresh[at]
+        assert len(backend.compress(pieces[at], 3)) == len(fresh[at]) + 4, "a checksum is asked for each time"

@@ -28,16 +28,13 @@ UNITS = {"qcow2": 512, "vmdk": GRAIN, "vhd": MiB, "vhdx": 512}
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(
-    ("target", "compression"),
-    [("qcow2", "zlib"), ("qcow2", "zstd"), ("vmdk", "zlib"), ("vhd", "zlib"), ("vhdx", "zlib")],
-)
+@pytest.mark.parametrize(("target", "compression"), [(each, "zlib") for each in UNITS] + [("qcow2", "zstd")])
 def test_others_find_the_disk_that_is_written(
     target: str, compression: Qcow2Compression, size: int, tmp_path: Path
 ) -> None:
     # Of a VMDK libvmdk opens the file that the descriptor names, even if it is in that file.
     raw, path = disk(tmp_path / "raw", size), tmp_path / f"disk.{target}"
-    disks.convert(Request(raw, path, 2, 1 << 40, False, False, threading.Event()), target, compression)
+    disks.convert(Request(raw, path, 2, 1 << 40, False, False, threading.Event()), disks.Wish(target, compression))
     wanted = raw.read_bytes().ljust(-(-size // UNITS[target]) * UNITS[target], b"\0")
     assert by_dissect(path, target) == wanted
     if target != "qcow2":
@@ -47,7 +44,7 @@ def test_others_find_the_disk_that_is_written(
 def test_vmdkinfo_says_what_it_is(tmp_path: Path) -> None:
     need("vmdkinfo")
     raw, path = disk(tmp_path / "raw", 4 * MiB), tmp_path / "disk.vmdk"
-    disks.convert(Request(raw, path, 2, 1 << 40, False, False, threading.Event()), "vmdk", "zstd")
+    disks.convert(Request(raw, path, 2, 1 << 40, False, False, threading.Event()), disks.Wish("vmdk"))
     said = subprocess.run(["vmdkinfo", path], capture_output=True, text=True, check=True).stdout
     assert "Stream optimized" in said
     assert f"({4 * MiB} bytes)" in said

@@ -56,11 +56,11 @@ def write_compressed(disk: Disk, path: Path, compression: Qcow2Compression, cont
     pack = _packer(compression)
 
     def encode(start: int, stop: int) -> tuple[_Found, int]:
-        data, found = disk.read(start, stop), []
-        for at in range(0, len(data), _CLUSTER):
-            piece = data[at : at + _CLUSTER].ljust(_CLUSTER, b"\0")
-            if piece != _ZERO:
-                packed = pack(piece)
+        view, found = memoryview(disk.read(start, stop)), []
+        for at in range(0, len(view), _CLUSTER):
+            piece = view[at : at + _CLUSTER]
+            if not _ZERO.startswith(piece):
+                packed = pack(piece if len(piece) == _CLUSTER else bytes(piece).ljust(_CLUSTER, b"\0"))
                 found.append(((start + at) >> _BITS, packed if len(packed) < _CLUSTER else None))
         return found, stop - start
 
@@ -84,7 +84,7 @@ def write_compressed(disk: Disk, path: Path, compression: Qcow2Compression, cont
         return file.blkhash
 
 
-def _packer(compression: Qcow2Compression) -> Callable[[bytearray], bytes]:
+def _packer(compression: Qcow2Compression) -> Callable[[bytes | memoryview], bytes]:
     """Return the function from a cluster to its compressed bytes; threads may share it."""
     if compression == "zstd":
         compress = libzstd.backend().compress
@@ -92,7 +92,7 @@ def _packer(compression: Qcow2Compression) -> Callable[[bytearray], bytes]:
         return lambda data: compress(data, _ZSTD_LEVEL, checksum=False)
     from isal.isal_zlib import DEFLATED, compressobj
 
-    def deflate(data: bytearray) -> bytes:
+    def deflate(data: bytes | memoryview) -> bytes:
         stream = compressobj(_ZLIB_LEVEL, DEFLATED, _WINDOW_BITS)
         return stream.compress(data) + stream.flush()
 

@@ -52,14 +52,15 @@ def write_stream(disk: Disk, path: Path, context: Context, *, known: BlockHash |
     hasher = BlockHasher()
 
     def encode(start: int, stop: int) -> tuple[list[tuple[int, bytes]], int]:
-        data, found = disk.read(start, stop), []
+        view, found = memoryview(disk.read(start, stop)), []
         if known is None:
-            hasher.update(start, memoryview(data))
-        for at in range(0, len(data), GRAIN):
-            piece = data[at : at + GRAIN].ljust(GRAIN, b"\0")
-            if piece != _ZERO:
+            hasher.update(start, view)
+        for at in range(0, len(view), GRAIN):
+            piece = view[at : at + GRAIN]
+            if not _ZERO.startswith(piece):
                 stream = compressobj(_LEVEL, DEFLATED, 15)
-                found.append(((start + at) // GRAIN, stream.compress(piece) + stream.flush()))
+                packed = stream.compress(piece if len(piece) == GRAIN else bytes(piece).ljust(GRAIN, b"\0"))
+                found.append(((start + at) // GRAIN, packed + stream.flush()))
         return found, stop - start
 
     with (

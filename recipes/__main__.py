@@ -158,6 +158,7 @@ def _declare_raw(parser: argparse.ArgumentParser) -> None:
 
 def _declare_content(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
+    parser.add_argument("--member", default="", metavar="NAME", help="take this disk out of an archive; * for anything")
     digests = parser.add_mutually_exclusive_group()
     digests.add_argument("--no-digests", action="store_true", help="compute no digest of the content")
     digests.add_argument(
@@ -217,6 +218,7 @@ def _declare_vhd(parser: argparse.ArgumentParser) -> None:
 
 def _declare_convert(parser: argparse.ArgumentParser) -> None:
     _declare_step(parser)
+    parser.add_argument("--member", default="", metavar="NAME", help="of an archive, take this disk; * for anything")
     parser.add_argument("--to", choices=tuple(disks.TARGETS), help="what to write (default: what DST's suffix says)")
     _declare_qcow2_compression(parser)
     _declare_no_blkhash(parser)
@@ -327,7 +329,9 @@ def _raw(options: argparse.Namespace) -> str:
 
 
 def _content(options: argparse.Namespace) -> str:
-    return disks.content(_request(options), digests=not options.no_digests, sha256=options.sha256)
+    return disks.content(
+        _request(options), digests=not options.no_digests, sha256=options.sha256, member=options.member
+    )
 
 
 def _write(options: argparse.Namespace) -> str:
@@ -340,7 +344,7 @@ def _convert(options: argparse.Namespace) -> str:
 
 def _wish(options: argparse.Namespace, target: str) -> disks.Wish:
     compression = getattr(options, "compression", DEFAULT_QCOW2_COMPRESSION)
-    return disks.Wish(target, compression, not getattr(options, "no_blkhash", False))
+    return disks.Wish(target, compression, not getattr(options, "no_blkhash", False), getattr(options, "member", ""))
 
 
 def _rootfs(options: argparse.Namespace) -> str:

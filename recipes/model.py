@@ -95,6 +95,8 @@ class Source(NamedTuple):
     keyring: Path | None = None
     #: The folder of a tarball that is the root, where that is not the tarball's own.
     strip: str = ""
+    #: Which file in an archive is the disk, as `fnmatch` has it, if that is not to be found out.
+    member: str = ""
     #: Which of several disks in a registry it is: what podman calls it, what it is for, its name.
     disktype: str = ""
 

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("recipes.formats.fs",),
     ("recipes.formats.tar",),
     ("recipes.formats.oci",),
+    ("recipes.formats.archive",),
     ("recipes.formats.wrapper",),
     ("recipes.formats.root_check",),
     ("recipes.formats.rootfs", "recipes.formats.wsl", "recipes.formats.microvm"),

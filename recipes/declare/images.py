@@ -127,6 +127,12 @@ class ImageReader:
                 self._wrong(
                     (*path, arch, "strip"), f'is for a tarball, kind = "rootfs"; this is kind = "{kind}"', key=True
                 )
+            if source.member and kind != "disk":
+                self._wrong(
+                    (*path, arch, "member"),
+                    f'is for a disk in an archive, kind = "disk"; this is kind = "{kind}"',
+                    key=True,
+                )
             if source.disktype and not (kind == "disk" and source.urls and source.urls[0].startswith(OCI)):
                 self._wrong((*path, arch, "disktype"), 'is for kind = "disk" with an oci:// url', key=True)
         derive = self._derive(path, entries, kind)

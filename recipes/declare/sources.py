@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .findings import Findings
 
 #: What stands in the table of an architecture.
-SOURCE_KEYS = ("url", "digest", "size", "checksums", "pattern", "signature", "keyring", "strip", "disktype")
+SOURCE_KEYS = ("url", "digest", "size", "checksums", "pattern", "signature", "keyring", "strip", "member", "disktype")
 
 
 class SourceReader:
@@ -62,6 +62,7 @@ class SourceReader:
             signature=self._list(entries.get("signature")),
             keyring=self._keyring((*path, "keyring"), entries.get("keyring")),
             strip=self._strip((*path, "strip"), entries.get("strip")),
+            member=entries["member"] if isinstance(entries.get("member"), str) else "",
             disktype=entries["disktype"] if isinstance(entries.get("disktype"), str) else "",
         )
 

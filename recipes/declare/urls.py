@@ -26,7 +26,7 @@ _URL = re.compile(rf"({_HOST}(?:[^\s?#]*/)?)([^\s/?#]*)(\?[^\s#]*)?")
 _PREFIX = re.compile(rf"(?:{_HOST}|oci://[^\s/?#*]+/)(?:[^\s?#*]*/)?")
 # A name that ends otherwise may be either: only its content tells.
 _CERTAIN: Mapping[Kind, re.Pattern[str]] = {
-    "disk": re.compile(r"\.(qcow2|raw|img|iso|vmdk|vdi|vhdx?)(\.(gz|xz|bz2|zst))?$", re.IGNORECASE),
+    "disk": re.compile(r"\.((qcow2|raw|img|iso|vmdk|vdi|vhdx?)(\.(gz|xz|bz2|zst))?|ova|box)$", re.IGNORECASE),
     "rootfs": re.compile(r"\.(tar(\.(gz|xz|bz2|zst))?|tgz|txz|wsl)$", re.IGNORECASE),
 }
 _LOOKS: Mapping[Kind, str] = {

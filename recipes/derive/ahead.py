@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from recipes.errors import DigestMismatch
+from recipes.errors import DigestMismatch, ImageError
 from recipes.formats.io import digests
 from recipes.formats.io.arrival import Arrival
+from recipes.formats.wrapper import archived
 from recipes.formats.wrapper.follow import Follower
 from recipes.model import Artifact
 from recipes.redact import shown
@@ -46,7 +47,23 @@ class Ahead:
             verify(self._work, followed.path, content)
         except DigestMismatch:
             return None
+        if self._work.image.kind == "disk" and content.format in archived.FORMATS:
+            wrapper = self._work.held.entry.artifact("fetch")
+            try:
+                return disk_of(self._work, followed.path, wrapper.stat().st_size)
+            except ImageError:
+                # What is wrong with it is said where the content is asked for: the wrapper is as it should be.
+                return None
+            finally:
+                followed.path.unlink()
         return Made(followed.path, Artifact(digest=content.digest, blkhash=followed.unwrapped.blkhash), content)
+
+
+def disk_of(work: Work, archive: Path, stored: int) -> Made:
+    """Take the disk out of the file `archive`; `stored` are the bytes of the wrapper."""
+    path = work.held.temporary("content")
+    found = archived.take(archive, path, work.context("content"), pattern=work.image.source.member, stored=stored)
+    return Made(path, Artifact(digest=found.digest, blkhash=found.blkhash), found.content)
 
 
 def published(work: Work) -> str | None:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def make(work: Work) -> Made:
     """Undo gzip, xz, bzip2 or zstd; an uncompressed wrapper gets a second name instead of a copy.
 
-    Of a container image it is the file that is the disk.
+    Of a disk's archive, also of one that was compressed, and of a container image it is the file that is the disk.
     """
     from recipes.formats.codec import compression
     from recipes.formats.io import digests
     from recipes.formats.io.bounds import content_limit
     from recipes.formats.oci import disk_file
-    from recipes.formats.wrapper import unwrap
+    from recipes.formats.wrapper import archived, unwrap
 
     from . import ahead
 
@@ -36,6 +36,9 @@ def make(work: Work) -> Made:
         with work.temporary.open("rb") as file:
             content = unwrap.describe(file.fileno(), work.temporary.stat().st_size, digest)
         return Made(work.temporary, Artifact(digest=digest), content)
+    is_disk = work.image.kind == "disk"
+    if is_disk and archived.is_archive(path):
+        return ahead.disk_of(work, path, wrapper.size)
     if compression.probe_codec(path) is None:
         with path.open("rb") as file:
             content = unwrap.describe(file.fileno(), wrapper.size, wrapper.digest)
@@ -47,6 +50,11 @@ def make(work: Work) -> Made:
     unwrapped = unwrap.unwrap(path, work.temporary, context._replace(limit=limit), published=ahead.published(work))
     content = unwrapped.content
     ahead.verify(work, work.temporary, content)
+    if is_disk and content.format in archived.FORMATS:
+        try:
+            return ahead.disk_of(work, work.temporary, wrapper.size)
+        finally:
+            work.temporary.unlink()
     return Made(work.temporary, Artifact(digest=content.digest, blkhash=unwrapped.blkhash), content)
 
 
@@ -60,5 +68,7 @@ RECIPE = Recipe(
     kind="content",
     version=1,
     make=make,
+    # Only where it is said: the keys of everything else are as they were.
+    parameters=lambda image, identity: {"member": image.source.member} if image.source.member else {},
     ahead=_ahead,
 )

@@ -178,7 +178,7 @@ def _kind(url: str, peek: Peek) -> Kind:
     claimed = claims.read(tail(url), peek.size, peek.pread).format
     if claimed == "tar":
         return "rootfs"
-    if claimed is None or claimed in FORMATS or claimed in RAW_FORMATS:
+    if claimed is None or claimed in FORMATS or claimed in RAW_FORMATS or claimed == "zip":
         return "disk"
     raise LarderError(f"{shown(url)}: expected a disk image or an archive, found {claimed}")
 

@@ -279,7 +279,8 @@ def _look(space: Workspace, row: Row, urls: tuple[str, ...]) -> None:
             row.notes.append(f"{name}: expected {row.wrapper_size} bytes, the server announces {remote.size}")
             return
         row.wrapper_size = remote.size
-        found = claims.read(name, remote.size, remote.pread)
+        member = row.image.source.member if row.image.kind == "disk" else None
+        found = claims.read(name, remote.size, remote.pread, member=member)
     except OfflineError:
         return
     except LarderError as error:

@@ -58,21 +58,25 @@ def _raw(source: Path, draft: Path, context: Context, *, blkhash: bool = True) -
     }
 
 
-def content(request: Request, *, digests: bool = True, sha256: bool = False) -> str:
-    """Undo the compression of a file."""
+def content(request: Request, *, digests: bool = True, sha256: bool = False, member: str = "") -> str:
+    """Undo the compression of a file; with `member`, take the disk of that name (fnmatch) out of an archive."""
     from recipes.formats.io.bounds import content_limit
-    from recipes.formats.wrapper import unwrap
+    from recipes.formats.wrapper import archived, unwrap
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = request.context(draft, progress)
-        limit = content_limit(request.source.stat().st_size, context.limit)
-        made = unwrap.unwrap(
-            request.source,
-            draft,
-            context._replace(limit=limit),
-            digests=digests,
-            published="sha256" if sha256 else None,
-        )
+        stored = request.source.stat().st_size
+        if member:
+            with _decompressed(request.source, draft.with_name(f"{draft.name}.archive"), context) as archive:
+                made = archived.take(archive, draft, context, pattern=member, stored=stored)
+        else:
+            made = unwrap.unwrap(
+                request.source,
+                draft,
+                context._replace(limit=content_limit(stored, context.limit)),
+                digests=digests,
+                published="sha256" if sha256 else None,
+            )
         return {
             "content": {
                 "digest": str(made.digest) if made.digest else None,
@@ -132,6 +136,8 @@ class Wish(NamedTuple):
     compression: Qcow2Compression = DEFAULT_QCOW2_COMPRESSION
     #: Whether a RAW or a VHD is to be read for its content digest, where nothing else has to read it.
     blkhash: bool = True
+    #: Which file of an archive is the disk (fnmatch), if that is not to be found out.
+    member: str = ""
 
     def writer(self) -> Callable[[Path, Path, Context], dict[str, Any]]:
         """Return what writes that: from an image to a path where nothing is."""
@@ -164,19 +170,22 @@ def target_of(destination: Path) -> str:
 
 
 def convert(request: Request, wish: Wish) -> str:
-    """Write any disk image, compressed or not, as `wish` says."""
+    """Write any disk image, compressed or in an archive or not, as `wish` says."""
     writer = wish.writer()
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = request.context(draft, progress)
-        with _unwrapped(request.source, draft.with_name(f"{draft.name}.content"), context) as source:
+        with (
+            _decompressed(request.source, draft.with_name(f"{draft.name}.content"), context) as inside,
+            _unpacked(inside, request.source, draft.with_name(f"{draft.name}.disk"), context, wish.member) as source,
+        ):
             return writer(source, draft, context)
 
     return run(request, TARGETS[wish.target], make)
 
 
 @contextmanager
-def _unwrapped(source: Path, inside: Path, context: Context) -> Iterator[Path]:
+def _decompressed(source: Path, inside: Path, context: Context) -> Iterator[Path]:
     """Yield `source`, or where it is compressed `inside`, where its content is until the context is left."""
     from recipes.formats.codec import compression
     from recipes.formats.io.bounds import content_limit
@@ -192,3 +201,20 @@ def _unwrapped(source: Path, inside: Path, context: Context) -> Iterator[Path]:
         yield inside
     finally:
         inside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unpacked(source: Path, outer: Path, disk: Path, context: Context, member: str) -> Iterator[Path]:
+    """Yield `source`, or where it is an archive `disk`, where the disk in it is until the context is left."""
+    from recipes.formats.wrapper import archived
+
+    if not archived.is_archive(source):
+        if member:
+            raise LarderError(f"{outer}: a member is of an archive, and this is none")
+        yield source
+        return
+    try:
+        archived.take(source, disk, context, pattern=member, stored=outer.stat().st_size)
+        yield disk
+    finally:
+        disk.unlink(missing_ok=True)

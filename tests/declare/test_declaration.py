@@ -236,7 +236,7 @@ LIST = 'checksums = "https://h.example/LIST"\n'
         (
             f'{VALID}§"ü\\n" = 1',
             'images.a.x86_64."ü\\n": unknown key; '
-            "expected url, digest, size, checksums, pattern, signature, keyring, strip or disktype",
+            "expected url, digest, size, checksums, pattern, signature, keyring, strip, member or disktype",
         ),
         (
             f"{VALID}[images.a]\n§url = 'https://h.example/b'",

@@ -156,6 +156,14 @@ def test_a_folder_is_taken_off_tarballs_only(tmp_path: Path) -> None:
     assert wrong == ['x86_64.strip: is for a tarball, kind = "rootfs"; this is kind = "disk"']
 
 
+def test_a_member_is_of_an_archive_with_a_disk(tmp_path: Path) -> None:
+    images, wrong = read(tmp_path, x86_64=source("a.ova", member="*.vmdk"))
+    assert (images["x86_64"].kind, images["x86_64"].source.member, wrong) == ("disk", "*.vmdk", [])
+    _, wrong = read(tmp_path, x86_64=source("a.tar.gz", member="*.raw"))
+    assert wrong == ['x86_64.member: is for a disk in an archive, kind = "disk"; this is kind = "rootfs"']
+    assert read(tmp_path, kind="disk", x86_64=source("a.tar.gz", member="*.raw"))[1] == []
+
+
 def test_disks_may_be_in_registries(tmp_path: Path) -> None:
     found = {"url": "oci://h.example/a:1", "disktype": "qemu"}
     images, wrong = read(tmp_path, kind="disk", x86_64=found)

@@ -33,7 +33,7 @@ def read(folder: Path, value: object) -> tuple[Source, list[str]]:
 def test_everything(folder: Path) -> None:
     entries = {
         **{"url": [URL, "./b.img"], "digest": SHA, "size": 5, "checksums": "./SUMS", "pattern": "*.img"},
-        **{"signature": "./SUMS.gpg", "keyring": "key.asc", "strip": "a/b/", "disktype": "qemu"},
+        **{"signature": "./SUMS.gpg", "keyring": "key.asc", "strip": "a/b/", "member": "*.vmdk", "disktype": "qemu"},
     }
     assert set(entries) == set(SOURCE_KEYS)
     source, wrong = read(folder, entries)
@@ -47,6 +47,7 @@ def test_everything(folder: Path) -> None:
         (folder / "SUMS.gpg").as_uri(),
         folder / "key.asc",
         "a/b",
+        "*.vmdk",
         "qemu",
     )
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from recipes.derive.engine import RECIPES
-from recipes.errors import DigestMismatch, LarderError, NoSpace
+from recipes.errors import DigestMismatch, LarderError, NoSpace, UnsupportedFeature
 from recipes.formats.wrapper import unwrap
 from recipes.model import Digest
+from tests.kit.archives import tar
 from tests.kit.machines import Machine
 from tests.kit.project import disk, sha256
 
@@ -83,3 +84,19 @@ def test_a_draft_makes_room_for_the_wrapper(
     machine.build()
     assert followed == [True, False]
     assert whole == ["wrapper"]
+
+
+class TestArchives:
+    def test_the_disk_is_made_of_what_was_decoded_on_the_way(self, tmp_path: Path, whole: list[str]) -> None:
+        machine = Machine(tmp_path / "a", "localhost:1", data=gzip.compress(tar({"disk.raw": disk("thing")})))
+        machine.build()
+        assert not whole
+        assert machine.entry.artifact("raw").read_bytes() == disk("thing")
+        assert {path.name for path in machine.entry.path.iterdir()} == {"disk.raw", "raw.json", ".lock"}
+
+    def test_one_that_says_nothing_is_refused_and_kept(self, tmp_path: Path) -> None:
+        machine = Machine(tmp_path / "a", "localhost:1", data=gzip.compress(tar({"a.img": b"1", "b.img": b"2"})))
+        with pytest.raises(UnsupportedFeature, match="expected one disk"):
+            machine.build()
+        assert machine.entry.kinds() == ["fetch"]
+        assert not [path for path in machine.entry.path.iterdir() if path.name.startswith(".tmp-")]

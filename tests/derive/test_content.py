@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
+import lzma
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from recipes.errors import CorruptImage, DigestMismatch, LimitExceeded
+from recipes.errors import CorruptImage, DigestMismatch, LimitExceeded, UnsupportedFeature
 from recipes.formats.io import bounds
 from recipes.model import Digest
+from tests.kit.archives import tar, zipped
+from tests.kit.disks import qcow2
 from tests.kit.machines import Machine
 from tests.kit.project import disk, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DISK = disk("thing")
@@ -81,3 +85,55 @@ def test_a_stream_that_ends_early(tmp_path: Path) -> None:
     with pytest.raises(CorruptImage):
         made.build("content")
     assert made.entry.receipt("content") is None
+
+
+class TestArchives:
+    """A disk in an archive: what is content then is the disk."""
+
+    FILES: ClassVar = {"readme": b"text", "a.img": DISK, "b.img": bytes(510) + b"\x55\xaa" + bytes(512)}
+
+    @pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress], ids=["plain", "gzip", "xz"])
+    def test_the_disk_is_the_content(self, tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+        made = machine(tmp_path, pack(tar({"readme": b"text", "disk.raw": DISK})))
+        receipt = made.build("content")
+        assert made.entry.artifact("content").read_bytes() == DISK
+        assert receipt.content is not None
+        assert (receipt.content.size, receipt.content.format) == (len(DISK), "raw")
+        left = {path.name for path in made.entry.path.iterdir()}
+        assert {name for name in left if "content" in name or "scratch" in name} == {"content", "content.json"}
+        assert made.build("raw").artifact.blkhash == receipt.artifact.blkhash
+
+    def test_of_a_zip(self, tmp_path: Path) -> None:
+        made = machine(tmp_path, zipped({"a.qcow2": qcow2("x")[0], "notes.txt": b"x"}))
+        receipt = made.build("raw")
+        assert made.entry.artifact("raw").read_bytes() == qcow2("x")[1]
+        assert receipt.content is not None
+        assert receipt.content.format == "qcow2"
+
+    def test_what_is_declared_decides_and_is_part_of_the_key(self, tmp_path: Path) -> None:
+        made = machine(tmp_path, gzip.compress(tar(self.FILES)))
+        with pytest.raises(UnsupportedFeature, match=r"expected one disk in the archive, found a\.img .*, b\.img"):
+            made.build("content")
+        before = made.key("content")
+        made.image = made.image._replace(source=made.image.source._replace(member="a.*"))
+        assert made.key("content") != before
+        made.build("content")
+        assert made.entry.artifact("content").read_bytes() == DISK
+        made.image = made.image._replace(source=made.image.source._replace(member="b.img"))
+        made.build("content")
+        assert made.entry.artifact("content").read_bytes() == self.FILES["b.img"]
+
+    def test_upstream_s_digest_is_of_the_archive_inside(self, tmp_path: Path) -> None:
+        inside = tar({"disk.raw": DISK})
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        machine(tmp_path / "a", gzip.compress(inside), digest(inside)).build("content")
+        with pytest.raises(DigestMismatch):
+            machine(tmp_path / "b", gzip.compress(inside), digest(DISK)).build("content")
+
+    def test_a_tarball_that_is_a_root_stays_one(self, tmp_path: Path) -> None:
+        inside = tar({"disk.raw": DISK})
+        made = machine(tmp_path, gzip.compress(inside))
+        made.image = made.image._replace(kind="rootfs", derive=("content",))
+        made.build("content")
+        assert made.entry.artifact("content").read_bytes() == inside

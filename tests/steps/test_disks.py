@@ -13,6 +13,7 @@ import pytest
 from recipes.errors import Interrupted, LarderError
 from recipes.steps import disks
 from recipes.steps.step import Request
+from tests.kit.archives import tar, zipped
 from tests.kit.disk_images import disk, qemu_img, qemu_raw
 from tests.kit.oracles import need
 
@@ -116,3 +117,29 @@ def test_a_vhd_need_not_be_read(tmp_path: Path) -> None:
     disk(tmp_path / "raw", 4 * MiB)
     disks.convert(request(raw, tmp_path / "four"), disks.Wish("vhd", blkhash=False))
     assert (tmp_path / "four").read_bytes()[-512:][68:84] != made[1][-512:][68:84]
+
+
+class TestArchives:
+    def test_a_disk_is_taken_out_of_an_archive(self, tmp_path: Path) -> None:
+        raw = disk(tmp_path / "raw", 3 * MiB)
+        path = tmp_path / "a.tar.gz"
+        path.write_bytes(gzip.compress(tar({"disk.raw": raw.read_bytes(), "x": b"x"}), 1))
+        disks.convert(request(path, tmp_path / "out"), disks.Wish("qcow2"))
+        disks.convert(request(raw, tmp_path / "other"), disks.Wish("qcow2"))
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "other").read_bytes()
+        assert here(tmp_path) == ["a.tar.gz", "other", "out", "raw"]
+
+    def test_the_member_that_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a.zip").write_bytes(zipped({"a.img": bytes(512), "b.img": b"\1" * 512}))
+        with pytest.raises(LarderError, match="expected one disk in the archive"):
+            disks.convert(request(tmp_path / "a.zip", tmp_path / "out"), disks.Wish("raw"))
+        disks.convert(request(tmp_path / "a.zip", tmp_path / "out"), disks.Wish("raw", member="b.*"))
+        disks.content(request(tmp_path / "a.zip", tmp_path / "content"), member="b.*")
+        assert (tmp_path / "out").read_bytes() == (tmp_path / "content").read_bytes() == b"\1" * 512
+        assert here(tmp_path) == ["a.zip", "content", "out"]
+
+    def test_a_member_of_what_is_no_archive(self, tmp_path: Path) -> None:
+        raw = disk(tmp_path / "raw", MiB)
+        with pytest.raises(LarderError, match="a member is of an archive, and this is none"):
+            disks.convert(request(raw, tmp_path / "out"), disks.Wish("qcow2", member="*"))
+        assert here(tmp_path) == ["raw"]

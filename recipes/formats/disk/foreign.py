@@ -34,7 +34,7 @@ _FOREIGN = {
     "lzop": _Foreign("data that is compressed with lzop", "lzop -d undoes it"),
     "lrzip": _Foreign("data that is compressed with lrzip", "lrzip -d undoes it"),
     "snappy": _Foreign("data that is compressed with snappy"),
-    "zip": _Foreign("a zip archive", _UNPACK),
+    "zip": _Foreign("a zip archive", "python -m recipes content --member NAME SRC DST takes the disk out of it"),
     "7z": _Foreign("a 7z archive", _UNPACK),
     "rar": _Foreign("a rar archive", _UNPACK),
     "cab": _Foreign("a cabinet file", _UNPACK),

@@ -29,9 +29,10 @@ class Convert(Spoken, Command):  # type: ignore[misc]
 
     doc_purpose = "write any disk image in another format"
     doc_usage = "SRC DST"
-    doc_description = """Reads RAW, QCOW2, VMDK, VHD, VHDX and VDI, compressed by gzip, xz, bzip2 or zstd or not, and \
-writes what the suffix of DST says: .raw or .img, .qcow2 (with compressed clusters), .vmdk (streamOptimized, for \
-vSphere), .vhd (fixed, for Azure), .vhdx (dynamic, for Hyper-V). What SRC is its bytes say, never its name.
+    doc_description = """Reads RAW, QCOW2, VMDK, VHD, VHDX and VDI, also compressed (gzip, xz, bzip2, zstd) and in \
+an archive (tar, zip, OVA, Vagrant box), and writes what the suffix of DST says: .raw or .img, .qcow2 (with compressed \
+clusters), .vmdk (streamOptimized, for vSphere), .vhd (fixed, for Azure), .vhdx (dynamic, for Hyper-V). What SRC is, \
+its bytes say and never its name.
 
 Needs no project and leaves nothing in the cache. DST is there whole or not at all. Same disk, same bytes."""
     cmd_options = (
@@ -42,6 +43,13 @@ Needs no project and leaves nothing in the cache. DST is there whole or not at a
             "metavar": "FORMAT",
             "choices": tuple((each, "") for each in _TARGETS),
             "help": "what to write (default: what the suffix of DST says)",
+        },
+        {
+            "name": "member",
+            "long": "member",
+            "default": "",
+            "metavar": "NAME",
+            "help": "which file of an archive is the disk, if it has several; * stands for anything",
         },
         {
             "name": "compression",
@@ -102,7 +110,7 @@ Needs no project and leaves nothing in the cache. DST is there whole or not at a
         with interruption.heard(stop.set) as heard:
             try:
                 target = opt_values["to"] or disks.target_of(destination)
-                wish = disks.Wish(target, opt_values["compression"], not opt_values["no_blkhash"])
+                wish = disks.Wish(target, opt_values["compression"], not opt_values["no_blkhash"], opt_values["member"])
                 show(disks.convert(request, wish).rstrip())
             except (KeyboardInterrupt, Interrupted):
                 heard.bid_farewell()

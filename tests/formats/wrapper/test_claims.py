@@ -8,13 +8,14 @@ import hashlib
 import lzma
 import struct
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from recipes.errors import CorruptImage
+from recipes.errors import CorruptImage, UnsupportedFeature
 from recipes.formats.wrapper import claims
 from recipes.formats.wrapper.claims import Claims
+from tests.kit.archives import tar, zipped
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:
@@ -70,6 +71,34 @@ SIZES: dict[str, tuple[Callable[[], bytes], Claims]] = {
 @pytest.mark.parametrize(("data", "expected"), SIZES.values(), ids=SIZES)
 def test_sizes(data: Callable[[], bytes], expected: Claims) -> None:
     assert Served(data()).claims() == expected
+
+
+class TestArchives:
+    FILES: ClassVar = {"readme": b"x" * 5000, "a.qcow2": QCOW2, "more": NOISE}
+
+    @pytest.mark.parametrize("pack", [tar, zipped])
+    def test_a_few_ranges_tell(self, pack: Callable[[dict[str, bytes]], bytes]) -> None:
+        served = Served(pack(self.FILES))
+        found = claims.read("a", len(served.data), served.pread, member="")
+        assert found == Claims(None, "qcow2", len(QCOW2), 10 << 30)
+        assert served.read < len(served.data) / 2
+
+    def test_an_archive_is_content_where_no_disk_is_wanted(self) -> None:
+        data = tar(self.FILES)
+        assert Served(data).claims() == Claims(None, "tar", len(data), None)
+
+    def test_a_compressed_one_says_nothing(self) -> None:
+        served = Served(gzip.compress(tar(self.FILES)))
+        assert claims.read("a", len(served.data), served.pread, member="") == Claims("gzip", "tar", None, None)
+
+    def test_many_members_are_not_looked_through(self) -> None:
+        served = Served(tar({str(at): bytes(20_000) for at in range(200)}))
+        assert claims.read("a", len(served.data), served.pread, member="") == Claims(None, "tar", None, None)
+
+    def test_what_will_be_refused_is(self) -> None:
+        served = Served(tar({"a.img": b"1", "b.img": b"2"}))
+        with pytest.raises(UnsupportedFeature, match="expected one disk"):
+            claims.read("a", len(served.data), served.pread, member="")
 
 
 @pytest.mark.parametrize("options", [["-T2", "--block-size=300000"], ["-T1", "--block-size=300000"], ["-1"]])

@@ -1,0 +1,1 @@
+"""The disk in an archive: tar, zip, OVA, Vagrant box."""

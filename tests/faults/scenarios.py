@@ -8,7 +8,7 @@ import io
 import tarfile
 from typing import TYPE_CHECKING
 
-from tests.kit import qcow2_images
+from tests.kit import archives, qcow2_images
 from tests.kit.disks import damage
 from tests.kit.project import disk
 
@@ -59,6 +59,12 @@ def _disks(bench: Bench) -> None:
     bench.declare("a", packed("one"), "a.raw.gz", derive=["qcow2", "vmdk", "vhd", "hyperv"])
 
 
+def _archive(bench: Bench) -> None:
+    bench.declare(
+        "a", gzip.compress(archives.tar({"disk.raw": disk("one"), "x": b"x"}), mtime=0), "a.box", derive=["raw"]
+    )
+
+
 def _rootfs(bench: Bench) -> None:
     bench.declare("a", tarball(), "a.tar.gz", **{"vhdx-size": "64MiB"})
 
@@ -101,6 +107,7 @@ SCENARIOS = (
     Scenario("first", _first, ("raw:a",)),
     Scenario("update", _update, ("raw:a", "fetch:a"), serves="raw"),
     Scenario("qcow2", _qcow2, ("raw:a", "fetch:a")),
+    Scenario("archive", _archive, ("raw:a", "content:a"), kinds=("fetch", "content", "raw")),
     Scenario("containers", _rootfs, ("vhdx:a", "oci:a"), kinds=("fetch", "content", "rootfs", "vhdx", "oci")),
     Scenario(
         "disks",

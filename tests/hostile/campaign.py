@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from . import disks, documents, filesystems, roots, sandbox, wrappers, xfs
+from . import disks, documents, filesystems, packed, roots, sandbox, wrappers, xfs
 from .target import Wrong
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .target import Target
 
 TARGETS: dict[str, Target] = {
-    target.name: target for group in (disks, wrappers, filesystems, xfs, roots, documents) for target in group.TARGETS
+    target.name: target
+    for group in (disks, wrappers, packed, filesystems, xfs, roots, documents)
+    for target in group.TARGETS
 }
 #: Of the refused inputs, every so many are shown to the other program as well: it takes longer than larder.
 _THOROUGH = 4

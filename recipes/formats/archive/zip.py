@@ -40,11 +40,14 @@ _COMMENT = 0xFFFF
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 #: The extra field of zip64 (4.5.3).
 _ZIP64 = 1
-#: General purpose flags (4.4.4): encryption, strong encryption, a masked central directory; names in UTF-8.
+#: General purpose flags (4.4.4): encryption, strong encryption, a masked central directory; names in UTF-8; patches.
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
 _UTF8 = 1 << 11
+_PATCHED = 1 << 5
 _STORED, _DEFLATED = 0, 8
 _METHODS = {1: "shrunk", 6: "imploded", 9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "zstd", 95: "xz", 98: "PPMd"}
+#: Of the specification, times ten (4.4.3).
+_VERSION = 63
 #: What made it: file attributes of Unix are in the upper half of the external ones (4.4.2, 4.4.15).
 _UNIX = 3
 _TYPE, _DIRECTORY = 0o170000, 0o040000
@@ -89,6 +92,8 @@ def members(source: Source, piece: int = CHUNK) -> list[Member]:
         entry, at, is_file = _entry(name, data, at, shift)
         if is_file:
             found.append(entry)
+    if at != len(data):
+        raise corrupt(name, "", f"its central directory has {len(data)} bytes, and its entries {at}")
     _require_apart(name, found, start)
     return [Member(each.name, each.size, partial(_chunks, source, each, piece)) for each in found]
 
@@ -135,7 +140,7 @@ def _split(name: str) -> UnsupportedFeature:
 def _entry(archive: str, data: bytes, at: int, shift: int) -> tuple[_Entry, int, bool]:
     """Read the entry at `at`; return it, where the next one is, and whether it is a regular file."""
     fields = _ENTRY.unpack_from(data, at)
-    _, made_by, _, flags, method, _, _, crc, stored, size = fields[:10]
+    _, made_by, needed, flags, method, _, _, crc, stored, size = fields[:10]
     name_size, extra_size, comment_size, disk, _, external, place = fields[10:]
     begin = at + _ENTRY.size
     end = begin + name_size + extra_size + comment_size
@@ -151,6 +156,12 @@ def _entry(archive: str, data: bytes, at: int, shift: int) -> tuple[_Entry, int,
     if not is_file and mode & _TYPE not in (*_FILES, _DIRECTORY):
         # A symbolic link, a device: never a disk.
         return _Entry(name, raw, method, crc, stored, size, place + shift), end, False
+    if needed & 0xFF > _VERSION:
+        raise UnsupportedFeature(
+            f"{archive}: {name} needs version {needed & 0xFF} of the format, and {_VERSION} is read"
+        )
+    if flags & _PATCHED:
+        raise UnsupportedFeature(f"{archive}: {name} is a patch of another file")
     if is_file and flags & _ENCRYPTED:
         raise UnsupportedFeature(f"{archive}: {name} is encrypted", hint="unpack it, and take the image that is in it")
     if disk:

@@ -131,6 +131,18 @@ class TestRefused:
         with pytest.raises(UnsupportedFeature, match=name):
             members(self.patched(self.entry() + 10, struct.pack("<H", method)), "zip")
 
+    @pytest.mark.parametrize(
+        ("place", "value", "message"), [(6, 64, "needs version 64"), (8, 1 << 5, "is a patch of another file")]
+    )
+    def test_what_no_archive_has(self, place: int, value: int, message: str) -> None:
+        with pytest.raises(UnsupportedFeature, match=message):
+            members(self.patched(self.entry() + place, struct.pack("<H", value)), "zip")
+
+    def test_a_directory_with_more_than_its_entries(self) -> None:
+        end = len(self.DATA) - 22
+        with pytest.raises(CorruptImage, match="its central directory has"):
+            members(self.patched(end + 8, struct.pack("<2H", 1, 1)), "zip")
+
     def test_several_files(self) -> None:
         with pytest.raises(UnsupportedFeature, match="in several files"):
             members(self.patched(len(self.DATA) - 22 + 4, b"\1\0"), "zip")

@@ -81,7 +81,7 @@ def _written(kit: Kit, name: str, form: str, ours: tuple[str, ...], theirs: tupl
 
 
 def _to_vhd(kit: Kit, name: str) -> Row:
-    folder = mounted(kit, name, 2 * GiB)
+    folder = mounted(kit, name, 12 * GiB)
     source = folder / "disk.raw"
     run("cp", "--sparse=always", kit.disk, source)
     ours = tuple(_larder("convert", source, "--to=vhd", *options) for options in ((), ("--no-blkhash",)))
@@ -223,10 +223,10 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "plain": lambda kit: _to_raw(kit, "plain", "plain.qcow2", "QCOW2 uncompressed", "1 x"),
     "xfs": lambda kit: _shared(kit, "xfs"),
     "btrfs": lambda kit: _shared(kit, "btrfs"),
-    "vmdk": lambda kit: _to_raw(kit, "vmdk", "stream.vmdk", "streamOptimized VMDK", "3 x"),
-    "vdi": lambda kit: _to_raw(kit, "vdi", "vdi", "VDI", "1 x"),
-    "vhd": lambda kit: _to_raw(kit, "vhd", "vhd", "dynamic VHD", "1 x"),
-    "vhdx": lambda kit: _to_raw(kit, "vhdx", "vhdx", "VHDX", "1 x"),
+    "vmdk-raw": lambda kit: _to_raw(kit, "vmdk-raw", "stream.vmdk", "streamOptimized VMDK", "3 x"),
+    "vdi-raw": lambda kit: _to_raw(kit, "vdi-raw", "vdi", "VDI", "1 x"),
+    "vhd-raw": lambda kit: _to_raw(kit, "vhd-raw", "vhd", "dynamic VHD", "1 x"),
+    "vhdx-raw": lambda kit: _to_raw(kit, "vhdx-raw", "vhdx", "VHDX", "1 x"),
     "to-zlib": lambda kit: _written(
         *(kit, "to-qcow2-zlib", "qcow2", ("--to=qcow2", "--compression=zlib"), ("-c", "-W", "-m", "16"), "3 x")
     ),

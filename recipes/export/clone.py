@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
@@ -23,7 +22,7 @@ from recipes.cache.store import is_there
 from recipes.errors import StoreError
 from recipes.formats.io import sparse
 from recipes.formats.io.context import Context
-from recipes.formats.io.files import os_errors
+from recipes.formats.io.files import os_errors, require_free
 from recipes.formats.io.sparse import SECTOR
 from recipes.kinds import DERIVABLE, KINDS
 from recipes.progress import SILENCE
@@ -156,34 +155,6 @@ def format_of(path: str, possible: Iterable[str]) -> str | None:
 def base_of(path: Path) -> Path:
     """Return where the file is that an overlay at `path` stands on."""
     return path.with_name(f"{path.name}.base.raw")
-
-
-def require_free(path: Path, *, force: bool) -> None:
-    """Raise StoreError where no file can be made at `path`; with `force` a file there will be replaced."""
-    try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            raise StoreError(
-                f"{path}: expected the name of a file, found a folder", hint=f"for example {path / 'disk'}"
-            )
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise StoreError(f"{path}: {error.strerror}") from error
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise StoreError(f"{path}: expected a file or nothing, found what is neither")
-    if not force:
-        raise StoreError(f"{path} exists already", hint="--force replaces it")
-
-
-def require_folder(path: Path) -> None:
-    """Raise StoreError where `path` is in no folder."""
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path.absolute().parent} is not a folder")
 
 
 def require(path: Path, wish: Wish, *, cache: Path) -> None:

@@ -56,7 +56,7 @@ def run(request: Request, kind: str, make: Callable[[Path, Progress], dict[str, 
     "digest", "blkhash". A run that is killed leaves nothing at the destination. The source may be a folder if `folders`
     may be. Errors: `LarderError`.
     """
-    from recipes.export.clone import require_folder, require_free
+    from recipes.formats.io.files import require_folder, require_free
     from recipes.formats.io.sparse import measure
     from recipes.model import Artifact
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,31 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """Raise StoreError where no file can be made at `path`; with `force` a file there will be replaced."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise StoreError(
+                f"{path}: expected the name of a file, found a folder", hint=f"for example {path / 'disk'}"
+            )
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise StoreError(f"{path}: {error.strerror}") from error
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise StoreError(f"{path}: expected a file or nothing, found what is neither")
+    if not force:
+        raise StoreError(f"{path} exists already", hint="--force replaces it")
+
+
+def require_folder(path: Path) -> None:
+    """Raise StoreError where `path` is in no folder."""
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path.absolute().parent} is not a folder")

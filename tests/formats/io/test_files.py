@@ -76,3 +76,21 @@ def test_what_cannot_be_replaced_stays_and_nothing_is_left(tmp_path: Path, monke
         files.replace(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_a_file_can_be_made(tmp_path: Path) -> None:
+    files.require_folder(tmp_path / "new")
+    files.require_free(tmp_path / "new", force=False)
+    with pytest.raises(StoreError, match="none is not a folder"):
+        files.require_folder(tmp_path / "none" / "new")
+    with pytest.raises(StoreError, match="expected the name of a file, found a folder"):
+        files.require_free(tmp_path, force=True)
+    (tmp_path / "old").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("old", "loop"):
+        files.require_free(tmp_path / name, force=True)
+        with pytest.raises(StoreError, match=f"{name} exists already"):
+            files.require_free(tmp_path / name, force=False)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StoreError, match="expected a file or nothing, found what is neither"):
+        files.require_free(tmp_path / "fifo", force=True)

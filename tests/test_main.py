@@ -132,9 +132,9 @@ def test_jobs(
     seen: list[int] = []
     real = to_raw.to_raw
 
-    def noted(source: Path, destination: Path, context: Context, *, blkhash: bool) -> to_raw.RawDisk:
+    def noted(source: Path, destination: Path, context: Context, *, blkhash: bool, own: bool) -> to_raw.RawDisk:
         seen.append(context.jobs)
-        return real(source, destination, context, blkhash=blkhash)
+        return real(source, destination, context, blkhash=blkhash, own=own)
 
     monkeypatch.setattr(to_raw, "to_raw", noted)
     monkeypatch.setenv("LARDER_JOBS", jobs)

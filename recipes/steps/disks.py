@@ -32,6 +32,8 @@ SUFFIXES: Final[Mapping[str, str]] = {
     ".vpc": "vhd",
     ".vhdx": "vhdx",
 }
+#: What the names of temporary files end in: the content of a compressed source, the disk of an archive.
+_INSIDE = (".content", ".disk")
 
 
 def raw(request: Request, *, blkhash: bool = True) -> str:
@@ -43,14 +45,15 @@ def raw(request: Request, *, blkhash: bool = True) -> str:
     return run(request, "raw", make)
 
 
-def _raw(source: Path, draft: Path, context: Context, *, blkhash: bool = True) -> dict[str, Any]:
+def _raw(source: Path, draft: Path, context: Context, *, blkhash: bool = True, own: bool = False) -> dict[str, Any]:
     from recipes.formats.disk.to_raw import to_raw
 
-    made = to_raw(source, draft, context, blkhash=blkhash)
+    size = source.stat().st_size
+    made = to_raw(source, draft, context, blkhash=blkhash, own=own)
     return {
         "content": {
             "digest": None,
-            "size": source.stat().st_size,
+            "size": size,
             "format": made.source_format,
             "virtual_size": made.virtual_size,
         },
@@ -91,12 +94,12 @@ def content(request: Request, *, digests: bool = True, sha256: bool = False, mem
     return run(request, "content", make)
 
 
-def _vhd(source: Path, draft: Path, context: Context, *, blkhash: bool = True) -> dict[str, Any]:
+def _vhd(source: Path, draft: Path, context: Context, *, blkhash: bool = True, own: bool = False) -> dict[str, Any]:
     from recipes.formats.disk.to_raw import to_raw
     from recipes.formats.disk.vhd import write
     from recipes.formats.io.sparse import removed_on_error
 
-    made = to_raw(source, draft, context, blkhash=blkhash)
+    made = to_raw(source, draft, context, blkhash=blkhash, own=own)
     with removed_on_error(draft):
         identity = made.blkhash.hex.encode() if made.blkhash else write.quick_identity(draft)
         write.finish(draft, identity, durable=False)
@@ -139,12 +142,12 @@ class Wish(NamedTuple):
     #: Which file of an archive is the disk (fnmatch), if that is not to be found out.
     member: str = ""
 
-    def writer(self) -> Callable[[Path, Path, Context], dict[str, Any]]:
-        """Return what writes that: from an image to a path where nothing is."""
+    def writer(self, *, own: bool = False) -> Callable[[Path, Path, Context], dict[str, Any]]:
+        """Return what writes that from an image, our `own` if it need not stay, to a path where nothing is."""
         if self.target == "qcow2":
             return partial(_qcow2, compression=self.compression)
         if self.target in ("raw", "vhd"):
-            return partial({"raw": _raw, "vhd": _vhd}[self.target], blkhash=self.blkhash)
+            return partial({"raw": _raw, "vhd": _vhd}[self.target], blkhash=self.blkhash, own=own)
         return {"vmdk": _vmdk, "vhdx": _hyperv}[self.target]
 
 
@@ -171,17 +174,28 @@ def target_of(destination: Path) -> str:
 
 def convert(request: Request, wish: Wish) -> str:
     """Write any disk image, compressed or in an archive or not, as `wish` says."""
-    writer = wish.writer()
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = request.context(draft, progress)
         with (
-            _decompressed(request.source, draft.with_name(f"{draft.name}.content"), context) as inside,
-            _unpacked(inside, request.source, draft.with_name(f"{draft.name}.disk"), context, wish.member) as source,
+            _called(request.source, draft),
+            _decompressed(request.source, draft.with_name(draft.name + _INSIDE[0]), context) as inside,
+            _unpacked(inside, request.source, draft.with_name(draft.name + _INSIDE[1]), context, wish.member) as source,
         ):
-            return writer(source, draft, context)
+            return wish.writer(own=source != request.source)(source, draft, context)
 
     return run(request, TARGETS[wish.target], make)
+
+
+@contextmanager
+def _called(source: Path, draft: Path) -> Iterator[None]:
+    """Let errors that name a temporary file beside `draft` name `source` instead, which is what the user knows."""
+    try:
+        yield
+    except LarderError as error:
+        for suffix in _INSIDE:
+            error.message = error.message.replace(f"{draft}{suffix}", f"{source}: in it")
+        raise
 
 
 @contextmanager

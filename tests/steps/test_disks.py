@@ -143,3 +143,11 @@ class TestArchives:
         with pytest.raises(LarderError, match="a member is of an archive, and this is none"):
             disks.convert(request(raw, tmp_path / "out"), disks.Wish("qcow2", member="*"))
         assert here(tmp_path) == ["raw"]
+
+
+def test_errors_name_the_file_that_the_user_named(tmp_path: Path) -> None:
+    (tmp_path / "page.gz").write_bytes(gzip.compress(b"<!DOCTYPE html><html></html>"))
+    with pytest.raises(LarderError) as caught:
+        disks.convert(request(tmp_path / "page.gz", tmp_path / "out"), disks.Wish("qcow2"))
+    assert str(caught.value).startswith(f"{tmp_path}/page.gz: in it: expected a disk image, found an HTML page")
+    assert here(tmp_path) == ["page.gz"]

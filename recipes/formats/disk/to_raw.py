@@ -32,7 +32,7 @@ class RawDisk(NamedTuple):
     virtual_size: int
     #: Of the RAW file; None where nobody asked for it.
     blkhash: BlockHash | None
-    method: Literal["convert", "reflink", "copy"]
+    method: Literal["convert", "rename", "reflink", "copy"]
 
 
 def to_raw(
@@ -41,16 +41,18 @@ def to_raw(
     context: Context,
     *,
     blkhash: bool = True,
+    own: bool = False,
 ) -> RawDisk:
     """Write the disk image at `source` to `destination`, which must not exist, as a sparse RAW file.
 
     The result is what ``qemu-img convert -O raw`` gives, to the byte, and it is on the disk if it is to be durable.
-    After an error nothing is at `destination`. Meters are told the bytes of data.
+    After an error nothing is at `destination`. Meters are told the bytes of data. A RAW that nobody else needs is the
+    caller's `own`: it is moved, unless the result has to be durable.
 
     Errors: `UnsupportedFeature` for another format, `CorruptImage`, `LimitExceeded` for a disk of more bytes than
     `context.limit`, `NoSpace`, `StoreError` for what the operating system refuses.
     """
-    job = _Job(source, destination, context, blkhash)
+    job = _Job(source, destination, context, blkhash, own)
     with os_errors(source):
         name = require_disk(source)
         if name in FORMATS:
@@ -103,6 +105,7 @@ class _Job(NamedTuple):
     destination: Path
     context: Context
     blkhash: bool
+    own: bool
 
     def from_image(self, name: str) -> RawDisk:
         hasher = BlockHasher() if self.blkhash else None
@@ -139,8 +142,7 @@ class _Job(NamedTuple):
                 f"{self.source}: the disk has {size} bytes, more than the {self.context.limit} that are allowed",
                 hint=RAISE_VIRTUAL_SIZE,
             )
-        with self.context.meter() as meter:
-            method = clone(self.source, self.destination, meter=meter, durable=self.context.durable)
+        method = self._take()
         with removed_on_error(self.destination):
             if self.destination.stat().st_size != size:
                 with self.destination.open("r+b") as file:
@@ -151,3 +153,10 @@ class _Job(NamedTuple):
                 return RawDisk(name, size, None, method)
             with self.context.meter() as meter:
                 return RawDisk(name, size, of_file(self.destination, jobs=self.context.jobs, meter=meter), method)
+
+    def _take(self) -> Literal["rename", "reflink", "copy"]:
+        if self.own and not self.context.durable:
+            self.source.rename(self.destination)
+            return "rename"
+        with self.context.meter() as meter:
+            return clone(self.source, self.destination, meter=meter, durable=self.context.durable)

@@ -209,3 +209,16 @@ def test_files_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(StoreError, match=f"{tmp_path / 'out'}: File exists"):
         raw(tmp_path / "disk")
+
+
+def test_a_raw_that_nobody_else_needs_is_moved(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.write_bytes(b"x" * 700 + bytes(836))
+    inode = source.stat().st_ino
+    with pytest.raises(LimitExceeded):
+        to_raw(source, out, Context(durable=False, limit=512), own=True)
+    assert source.exists()
+    found = to_raw(source, out, Context(durable=False), own=True)
+    assert (found.method, out.stat().st_ino, source.exists()) == ("rename", inode, False)
+    assert to_raw(out, source, Context(durable=True), own=True).method != "rename"
+    assert out.exists(), "what has to be on the disk is copied there"

@@ -101,6 +101,16 @@ class TestPulled:
             b.pull()
         assert b.entry.artifact("raw").stat().st_blocks * 512 < 3 << 20
 
+    @pytest.mark.parametrize(("kind", "name"), [("qcow2", "disk.qcow2"), ("vmdk", "disk.vmdk")])
+    def test_compressed_disks_travel_as_they_are(self, tmp_path: Path, kind: str, name: str) -> None:
+        with shared(tmp_path, kind) as (keeping, _, b):
+            assert b.pull(kind) == [kind]
+            (pushed,) = (tmp_path / "a").rglob(name)
+            assert b.entry.artifact(kind).read_bytes() == pushed.read_bytes()
+            (layer,) = json.loads(keeping.manifests[REPOSITORY][b.key(kind)][0])["layers"]
+        assert (layer["mediaType"], layer["size"]) == ("application/octet-stream", pushed.stat().st_size)
+        assert layer["annotations"]["org.opencontainers.image.title"] == f"thing.x86_64.{name}"
+
     def test_what_is_missing_costs_a_request_for_each_key(self, tmp_path: Path) -> None:
         with misbehaving(Keeping()) as server:
             b = Machine(tmp_path / "b", server)

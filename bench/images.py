@@ -24,6 +24,12 @@ _FORMS = {
     "vdi": ("qemu-img", "convert", "-O", "vdi", "SRC", "DST"),
     "vhd": ("qemu-img", "convert", "-O", "vpc", "-o", "subformat=dynamic,force_size=on", "SRC", "DST"),
     "vhdx": ("qemu-img", "convert", "-O", "vhdx", "SRC", "DST"),
+    # As Debian and Google have their disks, its holes stored as holes.
+    "tar.xz": (
+        *("sh", "-c"),
+        'tar -C "${0%/*}" --format=oldgnu -S -cf - "${0##*/}" | xz -1 -T2 --block-size=24MiB -c',
+        "SRC",
+    ),
     "raw.gz": ("gzip", "-c", "SRC"),
     "raw.zst": ("zstd", "-q", "-c", "SRC"),
     "raw.bz2": ("bzip2", "-1", "-c", "SRC"),

@@ -131,6 +131,15 @@ def _content(kit: Kit, name: str, form: str, tool: tuple[str, ...], goal: str) -
     return Row(name, title, ours, (rival,), kit.folder, goal, _same_disk)
 
 
+def _archived(kit: Kit) -> Row:
+    source = kit.variant("tar.xz")
+    # Under the name of the output, with its holes.
+    unpack = 'XZ_DEFAULTS=-T0 tar -xJPf "$0" --transform "s|.*|$1|"'
+    rival = Contender("`tar -xJ`, with `xz -T0`", ("sh", "-c", unpack, str(source), "DST"))
+    ours = tuple(_larder("convert", source, "--to=raw", *options) for options in ((), ("--no-blkhash",)))
+    return Row("tar-xz", f"disk.raw in a tar.xz → RAW, {kit.title}", ours, (rival,), kit.folder, "1 x", _same_disk)
+
+
 #: Clones the first word as the second, a hundred times.
 _HUNDRED = """
 import sys
@@ -243,6 +252,7 @@ ROWS: dict[str, Callable[[Kit], Row]] = {
     "zst": lambda kit: _content(kit, "zst", "raw.zst", ("zstd", "-dc"), "1 x"),
     "xz": lambda kit: _content(kit, "xz", "raw.xz", ("xz", "-T0", "-dc"), "1 x"),
     "xz-multi": lambda kit: _content(kit, "xz-multi", "multi.raw.xz", ("xz", "-T0", "-dc"), "1.5 x"),
+    "tar-xz": _archived,
     "clone-xfs": lambda kit: _reflink(kit, "xfs"),
     "clone-btrfs": lambda kit: _reflink(kit, "btrfs"),
     "clone-ext4": lambda kit: _sparse_copy(kit),

@@ -23,7 +23,7 @@ def make(work: Work) -> Made:
     from recipes.formats.io import digests
     from recipes.formats.io.bounds import content_limit
     from recipes.formats.oci import disk_file
-    from recipes.formats.wrapper import archived, unwrap
+    from recipes.formats.wrapper import archived, streamed, unwrap
 
     from . import ahead
 
@@ -46,6 +46,10 @@ def make(work: Work) -> Made:
         ahead.verify(work, work.temporary, content)
         return Made(work.temporary, Artifact(digest=content.digest), content)
     context = work.context("content")
+    if is_disk and ahead.published(work) is None:
+        found = streamed.take(path, work.temporary, context, pattern=work.image.source.member)
+        if found is not None:
+            return Made(work.temporary, Artifact(digest=found.digest, blkhash=found.blkhash), found.content)
     limit = content_limit(wrapper.size, context.limit)
     unwrapped = unwrap.unwrap(path, work.temporary, context._replace(limit=limit), published=ahead.published(work))
     content = unwrapped.content

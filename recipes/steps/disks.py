@@ -177,11 +177,7 @@ def convert(request: Request, wish: Wish) -> str:
 
     def make(draft: Path, progress: Progress) -> dict[str, Any]:
         context = request.context(draft, progress)
-        with (
-            _called(request.source, draft),
-            _decompressed(request.source, draft.with_name(draft.name + _INSIDE[0]), context) as inside,
-            _unpacked(inside, request.source, draft.with_name(draft.name + _INSIDE[1]), context, wish.member) as source,
-        ):
+        with _called(request.source, draft), _disk_of(request.source, draft, context, wish.member) as source:
             return wish.writer(own=source != request.source)(source, draft, context)
 
     return run(request, TARGETS[wish.target], make)
@@ -218,17 +214,22 @@ def _decompressed(source: Path, inside: Path, context: Context) -> Iterator[Path
 
 
 @contextmanager
-def _unpacked(source: Path, outer: Path, disk: Path, context: Context, member: str) -> Iterator[Path]:
-    """Yield `source`, or where it is an archive `disk`, where the disk in it is until the context is left."""
-    from recipes.formats.wrapper import archived
+def _disk_of(source: Path, draft: Path, context: Context, member: str) -> Iterator[Path]:
+    """Yield `source`, or the disk in it where it is compressed or an archive, which is beside `draft` then."""
+    from recipes.formats.wrapper import archived, streamed
 
-    if not archived.is_archive(source):
-        if member:
-            raise LarderError(f"{outer}: a member is of an archive, and this is none")
-        yield source
-        return
+    content, disk = (draft.with_name(draft.name + suffix) for suffix in _INSIDE)
     try:
-        archived.take(source, disk, context, pattern=member, stored=outer.stat().st_size)
-        yield disk
+        if streamed.take(source, disk, context, pattern=member) is not None:
+            yield disk
+            return
+        with _decompressed(source, content, context) as inside:
+            if archived.is_archive(inside):
+                archived.take(inside, disk, context, pattern=member, stored=source.stat().st_size)
+                yield disk
+            elif member:
+                raise LarderError(f"{source}: a member is of an archive, and this is none")
+            else:
+                yield inside
     finally:
         disk.unlink(missing_ok=True)

@@ -39,6 +39,12 @@ class Choice(NamedTuple):
     member: Member
     #: Digests that the archive's own manifest has.
     sums: tuple[ovf.Sum, ...] = ()
+    #: What of those is of no file that is there.
+    missing: tuple[ovf.Sum, ...] = ()
+
+    def of(self, member: Member) -> list[ovf.Sum]:
+        """Return what the manifest says of `member`."""
+        return [each for each in self.sums if each.name in (member.name, member.base)]
 
 
 def choose(members: Sequence[Member], archive: str, pattern: str = "") -> Choice:
@@ -50,19 +56,21 @@ def choose(members: Sequence[Member], archive: str, pattern: str = "") -> Choice
     """
     _require_plain(members, archive)
     sums = _sums(members, archive)
+    there = {name for each in members for name in (each.name, each.base)}
+    missing = tuple(each for each in sums if each.name not in there)
     if pattern:
         found = [each for each in members if fnmatchcase(each.name, pattern) or fnmatchcase(each.base, pattern)]
-        return Choice(_only(found, members, archive, f"called {printable(pattern)}"), sums)
+        return Choice(_only(found, members, archive, f"called {printable(pattern)}"), sums, missing)
     named = _named(members, archive)
     if named is not None:
         by_name = {each.name: each for each in members}
-        if missing := [each for each in named if each not in by_name]:
-            raise CorruptImage(f"{archive}: expected {', '.join(map(printable, missing))} in it, which is not there")
-        return Choice(_only([by_name[each] for each in named], members, archive, "that it names"), sums)
+        if absent := [each for each in named if each not in by_name]:
+            raise CorruptImage(f"{archive}: expected {', '.join(map(printable, absent))} in it, which is not there")
+        return Choice(_only([by_name[each] for each in named], members, archive, "that it names"), sums, missing)
     raw = [each for each in members if each.base == _RAW and not _NEVER.search(each.name)]
     if len(raw) == 1:
-        return Choice(raw[0], sums)
-    return Choice(_only(_likely(members), members, archive), sums)
+        return Choice(raw[0], sums, missing)
+    return Choice(_only(_likely(members), members, archive), sums, missing)
 
 
 def _only(found: Sequence[Member], members: Sequence[Member], archive: str, which: str = "") -> Member:
@@ -132,6 +140,11 @@ def _of_box(metadata: Member, members: Sequence[Member], archive: str) -> list[s
     if any(each.name == f"{folder}box.img" for each in members):
         return [f"{folder}box.img"]
     return None
+
+
+def is_never(name: str) -> bool:
+    """Say whether a file of this name is surely no disk, and is beside one."""
+    return _NEVER.search(name) is not None
 
 
 def _likely(members: Sequence[Member]) -> list[Member]:

@@ -45,6 +45,8 @@ class Member(NamedTuple):
                 break
             piece = piece[: len(data) - at]
             data[at : at + len(piece)] = piece
+            if at + len(piece) == len(data):
+                break
         return bytes(data)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from recipes.errors import CorruptImage, LimitExceeded, UnsupportedFeature, printable
 from recipes.formats.archive import read
@@ -21,12 +21,14 @@ from recipes.model import Digest
 from .unwrap import Draft, Unwrapped, unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from recipes.formats.archive.choose import Choice
     from recipes.formats.archive.member import Member
     from recipes.formats.io.context import Context
+    from recipes.model import BlockHash
 
 #: What `probe` calls what a disk may be in.
 FORMATS = read.FORMATS
@@ -64,31 +66,53 @@ def take(
             raise LimitExceeded(
                 f"{source}: {printable(member.name)} has {member.size} bytes, and the limit is {limit} bytes of content"
             )
-        _verify_others(choice, members, str(source))
-        packed = compression.detect(member.head(probe.HEAD))
-        if packed is None:
-            return _written(choice, destination, context, form)
+        verify(choice, [each for each in members if each is not member], str(source))
+        if compression.detect(member.head(probe.HEAD)) is None:
+            written = write(member, destination, context, {each.algorithm for each in choice.of(member)})
+            with removed_on_error(destination):
+                hold(choice, member, written.sums, str(source))
+                return written.identified(destination, form)
         if context.scratch is None:
             raise UnsupportedFeature(f"{source}: {printable(member.name)} is compressed once more")
         inside = context.scratch()
         try:
-            _written(choice, inside, context._replace(durable=False), form)
-            found = unwrap(inside, destination, context._replace(limit=limit))
-            return found._replace(codec=form)
+            written = write(
+                member, inside, context._replace(durable=False), {each.algorithm for each in choice.of(member)}
+            )
+            hold(choice, member, written.sums, str(source))
+            return unwrap(inside, destination, context._replace(limit=limit))._replace(codec=form)
         finally:
             inside.unlink(missing_ok=True)
 
 
-def _written(choice: Choice, destination: Path, context: Context, form: str) -> Unwrapped:
-    member = choice.member
+class Written(NamedTuple):
+    """A member that is a file now."""
+
+    size: int
+    #: The digests of `unwrap`: one of the two is known.
+    digest: Digest | None
+    blkhash: BlockHash | None
+    #: Those that were asked for, in hex by the names of their algorithms.
+    sums: Mapping[str, str]
+
+    def identified(self, path: Path, form: str) -> Unwrapped:
+        """Return what it is, at `path`, out of an archive that `probe` calls `form`."""
+        with path.open("rb", buffering=0) as file:
+            return Draft(form, self.size, self.digest, self.blkhash).identified(file.fileno())
+
+
+def write(member: Member, path: Path, context: Context, algorithms: AbstractSet[str] = frozenset()) -> Written:
+    """Write a member to the new sparse file `path`, and know its digests; after an error nothing is there.
+
+    Errors: those of the archive; `NoSpace`; `StoreError`.
+    """
     is_disk = probe.detect(member.head(probe.HEAD)) in probe.RAW_FORMATS
-    digests = _Digests({each.algorithm for each in choice.sums if _is_of(each.name, member)})
-    sha256 = None if is_disk else _Digests({"sha256"})
+    digests = _Digests({*algorithms, *(() if is_disk else ("sha256",))})
     with (
-        os_errors(destination),
+        os_errors(path),
         context.meter(member.size) as meter,
-        removed_on_error(destination),
-        HashedFile(destination, durable=context.durable) as file,
+        removed_on_error(path),
+        HashedFile(path, durable=context.durable) as file,
     ):
         end = 0
         for at, piece in member.chunks():
@@ -96,18 +120,14 @@ def _written(choice: Choice, destination: Path, context: Context, form: str) -> 
             for start, stop in data_runs(view):
                 file.pwrite(view[start:stop], at + start)
             file.write_back(at, len(view))
-            for each in (digests, sha256):
-                if each:
-                    each.update(at, view)
+            digests.update(at, view)
             meter.advance(at + len(view) - end)
             end = at + len(view)
         meter.advance(member.size - end)
         file.finish(member.size)
-        _hold(choice, member, digests.finish(member.size), str(destination))
-        digest = Digest("sha256", sha256.finish(member.size)["sha256"]) if sha256 else None
-        with destination.open("rb", buffering=0) as written:
-            draft = Draft(form, member.size, digest, file.blkhash if is_disk else None)
-            return draft.identified(written.fileno())
+        sums = digests.finish(member.size)
+        digest = None if is_disk else Digest("sha256", sums["sha256"])
+        return Written(member.size, digest, file.blkhash if is_disk else None, sums)
 
 
 class _Digests:
@@ -140,29 +160,24 @@ class _Digests:
         return {name: each.hexdigest() for name, each in self._hashers.items()}
 
 
-def _is_of(name: str, member: Member) -> bool:
-    return name in (member.name, member.base)
+def verify(choice: Choice, members: Iterable[Member], archive: str) -> None:
+    """Hold `members` against the manifest, by reading them; CorruptImage also for one that it names and nobody has."""
+    for said in choice.missing:
+        raise CorruptImage(f"{archive}: its manifest names {printable(said.name)}, which is not in it")
+    for member in members:
+        if algorithms := {each.algorithm for each in choice.of(member)}:
+            digests = _Digests(algorithms)
+            for at, piece in member.chunks():
+                digests.update(at, memoryview(piece))
+            hold(choice, member, digests.finish(member.size), archive)
 
 
-def _verify_others(choice: Choice, members: Sequence[Member], archive: str) -> None:
-    """Hold all files but the disk against the manifest, which may name none that is not there."""
-    for said in choice.sums:
-        found = [each for each in members if _is_of(said.name, each)]
-        if not found:
-            raise CorruptImage(f"{archive}: its manifest names {printable(said.name)}, which is not in it")
-        for each in found:
-            if each is not choice.member:
-                digests = _Digests({said.algorithm})
-                for at, piece in each.chunks():
-                    digests.update(at, memoryview(piece))
-                _hold(choice, each, digests.finish(each.size), archive)
-
-
-def _hold(choice: Choice, member: Member, digests: dict[str, str], archive: str) -> None:
-    for said in choice.sums:
-        if _is_of(said.name, member) and said.algorithm in digests and digests[said.algorithm] != said.hex:
+def hold(choice: Choice, member: Member, sums: Mapping[str, str], archive: str) -> None:
+    """Raise CorruptImage where the manifest says another digest of `member` than `sums` has."""
+    for said in choice.of(member):
+        if sums[said.algorithm] != said.hex:
             raise CorruptImage(
                 f"{archive}: {printable(member.name)} is not what the manifest says: expected {said.algorithm} "
-                f"{said.hex}, got {digests[said.algorithm]}",
+                f"{said.hex}, got {sums[said.algorithm]}",
                 hint="the archive contradicts itself: tell upstream",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ _TESTS = Path(__file__).parent
 _STARTS = frozenset({"Project", "DOIT"})
 #: What a module has of tests/kit/spaces.py that works with a project in its own process.
 _IN_PROCESS = "opened"
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT: a shell has what it starts in the background ignore it, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -41,6 +41,7 @@ COMMANDS = frozenset(
     [
         "add",
         "clone",
+        "completion",
         "convert",
         "init",
         "keys",

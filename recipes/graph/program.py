@@ -125,6 +125,15 @@ class Program(DoitMain):  # type: ignore[misc]
             return 3
         return status or 0
 
+    def process_args(self, cmd_args: list[str]) -> list[str]:
+        """Take variables, NAME=VALUE, out of a command line; what Tab asks about may look like one, and be empty."""
+        if cmd_args[:1] == ["completion"]:
+            return cmd_args
+        if "" in cmd_args:
+            raise SettingsError("expected words, got an empty one", hint="is a variable of the shell unset?")
+        args: list[str] = super().process_args(cmd_args)
+        return args
+
     def _without_words(self) -> list[str]:
         """Return what to do where nothing is said: in a project what that wants ahead, elsewhere to help."""
         here = Path.cwd()

@@ -35,7 +35,6 @@ def hold(words: Sequence[str], printed: str) -> None:
     """Hold what a command line printed against the command's schema, if it is JSON; assert that there is one."""
     if "--json" not in words or not printed:
         return
-    command = words[0]
-    path = path_of(command)
-    assert path.is_file(), f"`{command} --json` has no schema: {path}"
+    path = next((path for word in words if (path := path_of(word)).is_file()), None)
+    assert path, f"`{' '.join(words)}` has no schema in {FOLDER}"
     _validator(path).validate(json.loads(printed))

@@ -178,9 +178,9 @@ _FIRST = (
 )
 
 #: Those of doit's that work, and are for whoever writes a dodo.py.
-OF_DOIT = ("dumpdb", "reset-dep", "strace")
+OF_DOIT = ("dumpdb", "reset-dep", "strace", "tabcompletion")
 #: Those, and what is on the screen otherwise.
-_UNSEEN = (*OF_DOIT, "help", "run", "tabcompletion")
+_UNSEEN = (*OF_DOIT, "completion", "help", "run")
 
 
 def screen(commands: Mapping[str, Any], version: str) -> str:

@@ -157,6 +157,7 @@ def test_a_tarball_of_a_root_is_no_disk(project: Project, file: str) -> None:
     project.declare("a", WRAPPED, file, kind="disk")
     result = project.doit("raw:a")
     assert result.status == 1
-    assert "expected a disk image, found a tar archive" in result.out + result.err
+    assert "expected one disk in the archive, found " in result.out + result.err
+    assert 'A root file system in a tarball is kind = "rootfs"' in result.out + result.err
     assert "Traceback" not in result.out + result.err
     assert not {"raw", "raw.json"} & project.files("a")

@@ -22,7 +22,7 @@ from recipes.names import tail
 from recipes.redact import shown
 from recipes.reference import SCHEME, Reference, is_layout
 from recipes.settings import ARCH_ALIASES
-from recipes.sources import beside, first_use, layouts, machines, openpgp, registry
+from recipes.sources import beside, disks, first_use, layouts, machines, openpgp, registry
 from recipes.sources.access import Access
 from recipes.sources.manifests import Named
 from recipes.sources.peek import Peek
@@ -92,7 +92,7 @@ def declarable(space: Workspace, name: str, url: str, wish: Wish, progress: Prog
     whole = resolved(url, space.settings.images.parent)
     access = Access(space.declaration.mirrors, space.settings.offline, progress=progress)
     found = find(whole, wish, space.settings.arch, access)
-    if found.digest is None and found.kind != "oci":
+    if found.digest is None and found.kind != "oci" and not found.url.startswith(SCHEME):
         if whole.startswith("file:"):
             with progress.meter(f"hashing {tail(whole)}", found.size) as meter:
                 found.digest = digests.of_file(_local(whole), "sha256", meter)
@@ -278,5 +278,14 @@ def _in_registry(url: str, wish: Wish, here: Arch, access: Access) -> Found:
     else:
         # In the url it is what docker and podman take, and the tag beside it is followed by `larder update`.
         found.url = str(reference) if reference.digest else f"{reference}@{digest}"
+    if reference is not None and not disks.has_containers(named.document):
+        found.kind = "disk"
+        found.arches = disks.machines(named.document) or (arch_of(url) or _assumed(here, found),)
+        for arch in found.arches:
+            # What could not be chosen between when it is made is better said now.
+            disks.chosen(named, arch, "", shown(url))
+        return found
+    if reference is not None and disks.machines(named.document):
+        found.notes.append('there are disks beside the container image: with kind = "disk" one of them is taken')
     found.arches = machines.of(named, url, access) or (_assumed(here, found),)
     return found

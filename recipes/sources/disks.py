@@ -12,7 +12,8 @@ import re
 from typing import TYPE_CHECKING
 
 from recipes.errors import ImageError, UnsupportedFeature, printable
-from recipes.formats.oci.spec import CONFIGS, MANIFESTS, Platform
+from recipes.formats.oci.spec import CONFIGS, LAYERS, MANIFESTS, Platform
+from recipes.settings import ARCH_ALIASES
 
 from .manifests import Index, Manifest, no_image
 
@@ -109,6 +110,30 @@ def chosen(named: Named, arch: Arch, disktype: str, where: str) -> Descriptor | 
         layer(document, disktype, where)
         return document
     return candidates(document, arch, disktype, where)[0]
+
+
+def machines(document: Manifest | Index) -> tuple[Arch, ...]:
+    """Return the architectures that an index has a disk for; none for a manifest, which does not say."""
+    if isinstance(document, Manifest):
+        return ()
+    known = dict.fromkeys(ARCH_ALIASES.values())
+    disks = [
+        each for each in document.manifests if each.media_type in MANIFESTS and _type(each) not in {"", *_NO_DISKS}
+    ]
+    return tuple(arch for arch in known if any(_is_for(each, arch) for each in disks))
+
+
+def has_containers(document: Manifest | Index) -> bool:
+    """Say whether what a tag names may be, or have, a container image as well as a disk, or instead of one."""
+    if isinstance(document, Manifest):
+        types = {document.config.media_type} & CONFIGS, {each.media_type for each in document.layers} & LAYERS
+        return any(types)
+    # An index within may have anything; attestations are for the platform unknown/unknown.
+    return any(
+        each.media_type not in MANIFESTS
+        or not (_type(each) or each.artifact_type or (each.platform and each.platform.os == "unknown"))
+        for each in document.manifests
+    )
 
 
 def _type(entry: Descriptor) -> str:

@@ -47,7 +47,10 @@ class Index:
 
         A manifest without a platform will do where it is the only one, by however many names.
         """
-        images = [each for each in self.manifests if each.media_type in MANIFESTS]
+        # podman's machine images are in one index with the container image that they boot.
+        images = [
+            each for each in self.manifests if each.media_type in MANIFESTS and not each.annotations.get("disktype")
+        ]
         fitting = [each for each in images if each.platform and each.platform.runs_on(arch)]
         # Attestations have a platform: unknown/unknown.
         if not fitting and len({each.digest for each in images}) == 1 and images[0].platform is None:

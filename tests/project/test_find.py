@@ -13,6 +13,7 @@ from recipes.sources.access import Access
 from tests.kit import upstreams
 from tests.kit.project import disk, sha256
 from tests.kit.registries import Fake, image, index, layer, write_layout
+from tests.kit.registry_disks import artifact, listing
 from tests.kit.servers import misbehaving
 
 if TYPE_CHECKING:
@@ -68,6 +69,29 @@ class TestAFile:
 
 
 class TestARegistry:
+    def test_disks_alone_are_a_disk(self) -> None:
+        fake = Fake()
+        raw = fake.add(artifact(b"x", titles=("a.raw",)), "alone")
+        entry = {**raw.descriptor({"os": "linux", "architecture": "aarch64"}), "annotations": {"disktype": "raw"}}
+        container = fake.add(image(layer({"a": b"x"}))).descriptor({"os": "linux", "architecture": "amd64"})
+        fake.add(listing(entry), "disks")
+        fake.add(listing(entry, container), "both")
+        vdi = fake.add(artifact(b"y")).descriptor({"os": "linux", "architecture": "aarch64"})
+        two = {**entry, "annotations": {"disktype": "vmdk"}}, {**vdi, "annotations": {"disktype": "vdi"}}
+        fake.add(listing(*two), "unclear")
+        with misbehaving(fake) as server:
+            base = f"oci://{server.url.removeprefix('http://')}/acme/thing"
+
+            def found(tag: str) -> tuple[str, tuple[str, ...], bool]:
+                it = find(f"{base}:{tag}", Wish(), "x86_64", ACCESS)
+                return it.kind, it.arches, any("kind = " in note for note in it.notes)
+
+            assert found("disks") == ("disk", ("aarch64",), False)
+            assert found("alone") == ("disk", ("x86_64",), False)
+            assert found("both") == ("oci", ("x86_64",), True)
+            with pytest.raises(LarderError, match="several disks for linux/arm64/v8: vdi/arm64, vmdk/arm64"):
+                find(f"{base}:unclear", Wish(), "x86_64", ACCESS)
+
     def test_an_index_is_for_the_machines_that_it_names(self) -> None:
         fake = Fake()
         one = fake.add(image(layer({"a": b"x"})), "one")

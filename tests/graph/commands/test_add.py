@@ -14,6 +14,7 @@ from tests.kit import upstreams
 from tests.kit.oci_images import write_tar
 from tests.kit.project import Project, disk, sha256
 from tests.kit.registries import Fake, image, index, layer
+from tests.kit.registry_disks import artifact, listing
 from tests.kit.servers import misbehaving, nginx
 from tests.kit.signer import home
 
@@ -226,6 +227,26 @@ class TestFromARegistry:
             for arch in ("x86_64", "aarch64"):
                 assert declared(bare, "b", arch) == {"url": f"{url}@{both.digest}"}
             bare.larder_ok("rootfs:b")
+            assert bare.larder("update", "--check", "b").status == 0
+
+    def test_a_disk_is_declared_as_one(self, bare: Project) -> None:
+        fake = Fake()
+        one, other = (fake.add(artifact(disk(each), titles=(f"{each}.raw",))) for each in ("a", "b"))
+        fake.add(
+            listing(
+                *(
+                    {**each.descriptor({"os": "linux", "architecture": arch}), "annotations": {"disktype": "raw"}}
+                    for each, arch in ((one, "x86_64"), (other, "aarch64"))
+                )
+            ),
+            "5",
+        )
+        with misbehaving(fake) as server:
+            bare.larder_ok("add", "b", f"oci://{server.url.removeprefix('http://')}/acme/thing:5")
+            images = tomllib.loads((bare.folder / "images.toml").read_text())["images"]
+            assert images["b"]["kind"] == "disk"
+            assert {"x86_64", "aarch64"} <= images["b"].keys()
+            bare.larder_ok("raw:b")
             assert bare.larder("update", "--check", "b").status == 0
 
 

@@ -128,8 +128,9 @@ def has_containers(document: Manifest | Index) -> bool:
     if isinstance(document, Manifest):
         types = {document.config.media_type} & CONFIGS, {each.media_type for each in document.layers} & LAYERS
         return any(types)
-    # An index within may have anything; attestations are for the platform unknown/unknown.
-    return any(
+    # An index within may have anything, an artifact of no known convention too; attestations are for the platform
+    # unknown/unknown.
+    return not machines(document) or any(
         each.media_type not in MANIFESTS
         or not (_type(each) or each.artifact_type or (each.platform and each.platform.os == "unknown"))
         for each in document.manifests

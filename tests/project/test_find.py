@@ -76,6 +76,7 @@ class TestARegistry:
         container = fake.add(image(layer({"a": b"x"}))).descriptor({"os": "linux", "architecture": "amd64"})
         fake.add(listing(entry), "disks")
         fake.add(listing(entry, container), "both")
+        fake.add(listing({**entry, "annotations": {}, "artifactType": "application/x"}), "other")
         vdi = fake.add(artifact(b"y")).descriptor({"os": "linux", "architecture": "aarch64"})
         two = {**entry, "annotations": {"disktype": "vmdk"}}, {**vdi, "annotations": {"disktype": "vdi"}}
         fake.add(listing(*two), "unclear")
@@ -88,6 +89,7 @@ class TestARegistry:
 
             assert found("disks") == ("disk", ("aarch64",), False)
             assert found("alone") == ("disk", ("x86_64",), False)
+            assert found("other")[0] == "oci"
             assert found("both") == ("oci", ("x86_64",), True)
             with pytest.raises(LarderError, match="several disks for linux/arm64/v8: vdi/arm64, vmdk/arm64"):
                 find(f"{base}:unclear", Wish(), "x86_64", ACCESS)

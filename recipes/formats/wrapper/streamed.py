@@ -80,6 +80,9 @@ class _Stream:
             while self._end - (self._pieces[0][0] + len(self._pieces[0][1])) > self._BEHIND:
                 self._pieces.pop(0)
             self._end += len(piece)
+            if self._end > self.size:
+                # Behind an archive there may be zeros without end.
+                raise _GivenUpError
         return bool(piece)
 
     def finish(self) -> None:
@@ -174,7 +177,7 @@ class _Kept:
         if compression.probe_codec(path):
             return unwrap(path, destination, self._context._replace(limit=limit))._replace(codec="tar")
         with os_errors(destination):
-            os.link(path, destination)
+            path.rename(destination)
             return written.identified(destination, "tar")
 
     def unlink(self) -> None:

@@ -6,10 +6,11 @@ import bz2
 import gzip
 import lzma
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from recipes.formats.codec import compression
 from recipes.formats.io.context import Context
 from recipes.formats.wrapper import archived, streamed
 from tests.kit.archives import SPARSE, gnu_tar, manifest, ovf, tar, zipped
@@ -17,7 +18,7 @@ from tests.kit.disk_images import disk, made
 from tests.kit.oracles import need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 MiB = 1 << 20
@@ -108,6 +109,25 @@ def test_a_small_disk_and_one_that_is_compressed_once_more(raw: Path, tmp_path: 
 def test_what_takes_more_than_one_pass_is_left_alone(data: bytes, tmp_path: Path, context: Context) -> None:
     source = packed(tmp_path / "packed", data)
     assert streamed.take(source, tmp_path / "out", context) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["packed"]
+
+
+def test_what_follows_an_archive_is_bounded(tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros behind the end of an archive are no part of it, and cost as much as any content."""
+    seen = 0
+
+    def counted(*arguments: Any, **options: Any) -> Generator[bytes]:
+        nonlocal seen
+        for chunk in content(*arguments, **options):
+            seen += len(chunk)
+            yield chunk
+
+    content = compression.content
+    monkeypatch.setattr(compression, "content", counted)
+    monkeypatch.setattr(streamed, "content_limit", lambda stored, most: 3 * MiB)
+    source = packed(tmp_path / "packed", tar({"disk.raw": bytes(2 * MiB)}) + bytes(60 * MiB))
+    assert streamed.take(source, tmp_path / "out", context) is None
+    assert seen < 12 * MiB
     assert [path.name for path in tmp_path.iterdir()] == ["packed"]
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, get_args
 
+from recipes.cache.holder import holder
 from recipes.cache.store import is_there
 from recipes.errors import StoreError
 from recipes.formats.io import sparse
@@ -346,7 +347,7 @@ def _share(descriptor: int, folder: Path, progress: Progress) -> None:
         return True
 
     if not taken():
-        with progress.meter(f"waiting for another process with {folder}") as meter:
+        with progress.meter(f"waiting for {holder(folder)} with {folder}") as meter:
             while not taken():
                 meter.advance(0)
                 time.sleep(_LOCK_POLL_SECONDS)

@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from recipes.cache.holder import holder
 from recipes.errors import LarderError, StoreError
 from recipes.formats.disk.qcow2.image import Qcow2
 from recipes.formats.io import files, sparse
@@ -243,7 +244,7 @@ def _locked(entry: Path, progress: Progress) -> Iterator[None]:
         descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY)
         try:
             if not _try_lock(descriptor):
-                with progress.meter(f"waiting for another process with {entry}") as meter:
+                with progress.meter(f"waiting for {holder(entry)} with {entry}") as meter:
                     while not _try_lock(descriptor):
                         meter.advance(0)
                         time.sleep(_LOCK_POLL_SECONDS)

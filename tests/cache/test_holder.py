@@ -11,13 +11,10 @@ import pytest
 
 from recipes.cache import holder as module
 from recipes.cache.holder import holder
+from tests.kit.locks import LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LOCK = (
-    "import fcntl, sys; file = open(sys.argv[1]); fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
-)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/locks")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,18 @@ from recipes.formats.io.context import Context
 from recipes.formats.microvm import write_ext4
 from recipes.formats.tree.tree import Node, Tree
 from recipes.kinds import DERIVABLE
+from recipes.progress import SILENT_METER
 from tests.kit.debian import run
+from tests.kit.locks import held
 from tests.kit.oracles import need
 from tests.kit.project import MiB, disk
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
+
+    from recipes.progress import Meter
 
 
 @pytest.fixture
@@ -394,3 +400,31 @@ class TestTheKindOfAnOverlaysName:
             Wish("compressed-qcow2", method="hardlink")
         with pytest.raises(StoreError, match="not for compressed-qcow2"):
             Wish("compressed-qcow2", size=1 << 30)
+
+
+class _Waits:
+    """A progress that ends what it waits for."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.labels: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.labels.append(message)
+
+    @contextmanager
+    def meter(self, label: str, total: int | None = None) -> Iterator[Meter]:
+        self.labels.append(label)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        yield SILENT_METER
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/locks")
+def test_it_is_said_for_whom_a_clone_waits(raw: Path, vm: Path) -> None:
+    with held(vm) as process:
+        progress = _Waits(process)
+        clone(raw, vm / "disk", Wish("raw"), progress=progress)
+    assert progress.labels[0].startswith((f"waiting for process {process.pid} (-c ", "waiting for another process"))
+    assert progress.labels[0].endswith(f"with {vm}")

@@ -62,7 +62,8 @@ damage remains.
         progress = None if json else console(sys.stderr, space.stop)
         space.session.progress = progress or space.session.progress
         try:
-            findings = [_verified(space, row) for row in rows if not pos_args or row.image in pos_args]
+            asked = (row for row in rows if not pos_args or row.image in pos_args)
+            findings = [found for row in asked if (found := _verified(space, row))]
             if repair:
                 findings += _twins(space, rows, findings)
                 _repair(space, [finding for finding in findings if finding.damage])
@@ -106,12 +107,21 @@ class Finding:
         }
 
 
-def _verified(space: Workspace, row: Row) -> Finding:
+def _verified(space: Workspace, row: Row) -> Finding | None:
+    """Return what is found of an artifact; None of one that another process has deleted meanwhile."""
     began = time.monotonic()
+    entry = space.session.store.entry_of(row.image, row.arch)
     damage: str | None = "it has no receipt"
-    if row.receipt is not None:
-        entry = space.session.store.entry_of(row.image, row.arch)
-        damage = verify.damage(entry, row.receipt, jobs=space.settings.jobs, progress=space.session.progress)
+    receipt = row.receipt
+    while receipt is not None:
+        damage = verify.damage(entry, receipt, jobs=space.settings.jobs, progress=space.session.progress)
+        # No lock is held, for minutes: what differs from a receipt that is not there any more is no damage.
+        now = entry.receipt(row.kind)
+        if damage is None or now == receipt:
+            break
+        if now is None:
+            return None
+        receipt = now
     return Finding(row, damage, round(time.monotonic() - began, 3))
 
 
@@ -123,7 +133,8 @@ def _twins(space: Workspace, rows: Iterable[Row], findings: list[Finding]) -> li
 
     damaged = {key(finding.row) for finding in findings if finding.damage and finding.row.receipt}
     seen = {finding.row.path for finding in findings}
-    return [_verified(space, row) for row in rows if row.path not in seen and key(row) in damaged]
+    twins = (row for row in rows if row.path not in seen and key(row) in damaged)
+    return [found for row in twins if (found := _verified(space, row))]
 
 
 def _repair(space: Workspace, damaged: list[Finding]) -> None:

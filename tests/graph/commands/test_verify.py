@@ -46,6 +46,35 @@ class TestVerify:
         assert "blkhash" in found["raw:a"]["damage"]
         assert "DAMAGED" in project.doit("verify", "a").out
 
+    def test_what_another_process_deletes_or_replaces_meanwhile_is_not_damaged(self, all_three: Project) -> None:
+        all_three.hook(
+            "import dataclasses, os\n"
+            "from recipes.derive import verify\n"
+            "real = verify.damage\n"
+            "seen = set()\n"
+            "def damage(entry, receipt, **more):\n"
+            "    if receipt.kind not in seen and receipt.kind != 'fetch':\n"
+            "        seen.add(receipt.kind)\n"
+            "        path = entry.path / f'{receipt.kind}.json'\n"
+            "        if receipt.kind == 'raw':\n"
+            "            path.unlink()\n"
+            "            entry.artifact('raw').unlink()\n"
+            "        else:\n"
+            "            os.truncate(entry.artifact('content'), 0)\n"
+            "            text = path.read_text()\n"
+            "            found = real(entry, receipt, **more)\n"
+            "            os.truncate(entry.artifact('content'), receipt.artifact.size)\n"
+            "            entry.artifact('content').write_bytes(entry.artifact('fetch').read_bytes())\n"
+            '            path.write_text(text.replace(\'"made": "2\', \'"made": "3\'))\n'
+            "            return found\n"
+            "    return real(entry, receipt, **more)\n"
+            "verify.damage = damage\n"
+        )
+        found = findings(all_three, status=1)
+        assert set(found) == {"fetch:a", "content:a"}, "the RAW was deleted"
+        assert found["fetch:a"]["damage"] is None
+        assert "expected" in found["content:a"]["damage"], "held against the receipt that is there"
+
     def test_data_in_what_was_a_hole(self, project: Project) -> None:
         project.declare("a", disk("a"))
         project.ok("raw:a")

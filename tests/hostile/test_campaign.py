@@ -13,7 +13,7 @@ from .campaign import TARGETS, Campaign
 if TYPE_CHECKING:
     from pathlib import Path
 
-INPUTS = 150
+INPUTS = 100
 
 
 @pytest.mark.parametrize("name", TARGETS)
